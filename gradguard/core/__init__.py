@@ -1,0 +1,1 @@
+"""Policy, events, ledger and findings: what both halves of gradguard share."""

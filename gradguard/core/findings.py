@@ -1,0 +1,185 @@
+"""What gradguard reports: places in source, traces through them, and findings."""
+
+from __future__ import annotations
+
+import linecache
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Finding", "IsolationError", "IsolationWarning", "Location", "Place", "Severity", "TraceStep"]
+
+
+class Severity(StrEnum):
+    """How much a finding matters: what it says follows from the consequence it has."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A row and a column in a file, both counted from 1."""
+
+    row: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A stretch of source: a file and where in it something starts and ends."""
+
+    filename: str
+    location: Location
+    end_location: Location | None = None
+
+    @property
+    def source(self) -> str:
+        """The source line the place starts on, without indentation; empty if it cannot be read."""
+        return linecache.getline(self.filename, self.location.row).strip()
+
+
+UNKNOWN_PLACE = Place("<unknown>", Location(1, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """One line of the path by which a gradient went: a place and what happened there."""
+
+    place: Place
+    message: str
+
+    @property
+    def filename(self) -> str:
+        """The file the step is in."""
+        return self.place.filename
+
+    @property
+    def location(self) -> Location:
+        """Where in the file the step is."""
+        return self.place.location
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the step as plain data, in the keys that findings use."""
+        return {"filename": self.filename, **_span(self.place), "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One root cause, found once: its code, its consequence and the path that shows it.
+
+    Attributes:
+        code: Stable code such as ``GG101``; ``gradguard rule CODE`` explains it.
+        name: Readable name of the code, such as ``leaking-loss``.
+        severity: What the consequence is worth.
+        message: One sentence that names the loss and the model.
+        place: Where to look first.
+        loss: The loss it is about, if one.
+        model: The model it is about, if one.
+        trace: Steps from where the model's output was made to the optimizer step.
+        help: What to write instead, if that is known.
+        count: How often it was seen.
+    """
+
+    code: str
+    name: str
+    severity: Severity
+    message: str
+    place: Place
+    loss: str | None = None
+    model: str | None = None
+    trace: tuple[TraceStep, ...] = ()
+    help: str | None = field(default=None)
+    count: int = 1
+
+    @property
+    def filename(self) -> str:
+        """The file the finding points to."""
+        return self.place.filename
+
+    @property
+    def location(self) -> Location:
+        """The row and column the finding points to, counted from 1."""
+        return self.place.location
+
+    @property
+    def end_location(self) -> Location | None:
+        """Where the expression that the finding points to ends, if known."""
+        return self.place.end_location
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the finding as plain data with the keys that Ruff's JSON output uses."""
+        return {
+            "code": self.code,
+            "name": self.name,
+            "severity": str(self.severity),
+            "message": self.message,
+            "filename": self.filename,
+            **_span(self.place),
+            "loss": self.loss,
+            "model": self.model,
+            "count": self.count,
+            "help": self.help,
+            "fix": None,
+            "url": None,
+            "trace": [step.to_dict() for step in self.trace],
+        }
+
+    def __str__(self) -> str:
+        """Render the finding as a compiler would: headline, source lines of the trace, help."""
+        place = f"{_shown(self.filename)}:{self.location.row}:{self.location.column}"
+        lines = [f"{place}: {self.code} {self.message}"]
+        elsewhere = {step.filename for step in self.trace} - {self.filename}
+        rows = [(_label(step, bool(elsewhere)), step.place.source, step.message) for step in self.trace]
+        label_width = max((len(label) for label, _, _ in rows), default=0)
+        source_width = min(max((len(source) for _, source, _ in rows), default=0), 48)
+        for label, source, message in rows:
+            lines.append(f"   {label:>{label_width}} | {source:<{source_width}}  {message}".rstrip())
+        if self.help:
+            lines.append(f"   {'':>{label_width}} = help: {self.help}")
+        if self.count > 1:
+            lines.append(f"   {'':>{label_width}} = seen {self.count} times")
+        return "\n".join(lines)
+
+
+class IsolationError(Exception):
+    """Raised when a loss reaches a model it must not train, or misses one it must.
+
+    Attributes:
+        findings: What was found, most severe first.
+    """
+
+    def __init__(self, findings: tuple[Finding, ...] | list[Finding]) -> None:
+        """Carry ``findings``; the message is their rendering."""
+        self.findings: tuple[Finding, ...] = tuple(findings)
+        super().__init__("\n" + "\n".join(str(finding) for finding in self.findings))
+
+    def __reduce__(self) -> tuple[type[IsolationError], tuple[tuple[Finding, ...]]]:
+        """Pickle by findings, so that the error crosses process boundaries whole."""
+        return type(self), (self.findings,)
+
+
+class IsolationWarning(UserWarning):
+    """Issued for a finding when a guard only warns."""
+
+
+def _span(place: Place) -> dict[str, Any]:
+    end = place.end_location
+    return {
+        "location": {"row": place.location.row, "column": place.location.column},
+        "end_location": {"row": end.row, "column": end.column} if end else None,
+    }
+
+
+def _shown(filename: str) -> str:
+    try:
+        return str(Path(filename).relative_to(Path.cwd()))
+    except ValueError:
+        return filename
+
+
+def _label(step: TraceStep, with_file: bool) -> str:
+    row = str(step.location.row)
+    return f"{Path(step.filename).name}:{row}" if with_file else row

@@ -1,0 +1,144 @@
+"""Which nodes a model made: every outermost call of a model as an interval of sequence numbers.
+
+Autograd numbers the nodes it makes, in each thread for itself. Two numbers, read before and after
+a call, say which nodes the call made, whatever it returned. Nothing is put on any module.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from bisect import bisect_left
+from collections.abc import Callable
+from threading import get_ident
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradguard.runtime.registry import Registry
+from gradguard.runtime.sites import Site, site
+
+__all__ = ["Calls", "Track", "sequence_number"]
+
+sequence_number: Callable[[], int] | None = getattr(
+    torch._C._autograd, "_get_sequence_nr", None
+)
+
+_KEPT = 4096
+
+
+class Track:
+    """The calls of one model: intervals of sequence numbers, with the sites they came from.
+
+    Attributes:
+        starts: First number of each call, ascending within a thread.
+        ends: Number after the last of each call.
+        sites: Where each call came from.
+        threads: The threads in which calls have made nodes.
+        inside: The threads in which a call is under way.
+        silent: Site of the last call that made no node, as under ``no_grad``.
+    """
+
+    __slots__ = ("ends", "inside", "silent", "sites", "starts", "threads")
+
+    def __init__(self) -> None:
+        """Begin without calls."""
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self.sites: list[Site] = []
+        self.threads: set[int] = set()
+        self.inside: set[int] = set()
+        self.silent: Site | None = None
+
+    def since(self, number: int) -> list[tuple[int, int, Site]]:
+        """Return the calls that ended after ``number``, the earliest first."""
+        first = bisect_left(self.ends, number + 1)
+        return list(zip(self.starts[first:], self.ends[first:], self.sites[first:], strict=True))
+
+    def add(self, start: int, end: int, where: Site, thread: int) -> None:
+        """Take in a call, forgetting the oldest ones."""
+        if end == start:
+            self.silent = where
+            return
+        if len(self.starts) >= _KEPT:
+            half = _KEPT // 2
+            del self.starts[:half], self.ends[:half], self.sites[:half]
+        self.threads.add(thread)
+        self.starts.append(start)
+        self.ends.append(end)
+        self.sites.append(where)
+
+
+class Calls:
+    """Records the calls of the models of a registry.
+
+    Args:
+        registry: The models.
+        learn: Called with a module that holds no known parameter when it is called outermost;
+            returns the name under which it was added to the registry, or ``None``.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        learn: Callable[[nn.Module, FrameType | None], str | None] | None = None,
+    ) -> None:
+        """Begin without calls."""
+        self.registry = registry
+        self.tracks: dict[str, Track] = {}
+        self._learn = learn
+        self._units: dict[int, tuple[weakref.ref[nn.Module], Track | None]] = {}
+
+    def forget(self) -> None:
+        """Classify modules anew: the accounts have changed."""
+        self._units.clear()
+
+    def track(self, module: nn.Module, frame: FrameType | None) -> Track | None:
+        """Return the track that a call of ``module`` belongs to, if it belongs to a model.
+
+        A container that wholly holds another model has no calls of its own; its children do.
+        """
+        known = self._units.get(id(module))
+        if known is not None and known[0]() is module:
+            return known[1]
+        track = self._classify(module, frame)
+        self._units[id(module)] = (weakref.ref(module), track)
+        return track
+
+    def _classify(self, module: nn.Module, frame: FrameType | None) -> Track | None:
+        parameters = list(module.parameters())
+        if not parameters:
+            return None
+        name, touched = self.registry.model_of(parameters)
+        if name is None and not touched and self._learn is not None:
+            name = self._learn(module, frame)
+        if name is None or self._holds_a_model(module, name):
+            return None
+        return self.tracks.setdefault(name, Track())
+
+    def _holds_a_model(self, module: nn.Module, name: str) -> bool:
+        inner = self.registry.inside(name)
+        return any(self.registry.owned(parameter) & inner for parameter in module.parameters())
+
+    def called(self, original: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Run a call of ``module`` and record what it made."""
+        known = self._units.get(id(module))
+        if known is not None and known[0]() is module:
+            track = known[1]
+        else:
+            track = self.track(module, sys._getframe(2))
+        if track is None or sequence_number is None:
+            return original(module, *args, **kwargs)
+        thread = get_ident()
+        if thread in track.inside:
+            return original(module, *args, **kwargs)
+        where = site(sys._getframe(2))
+        track.inside.add(thread)
+        start = sequence_number()
+        try:
+            return original(module, *args, **kwargs)
+        finally:
+            track.inside.discard(thread)
+            track.add(start, sequence_number(), where, thread)

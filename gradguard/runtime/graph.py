@@ -1,0 +1,207 @@
+"""The autograd graph below a loss: which leaves it ends in, and what lies below each node."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Graph", "Node", "roots_of"]
+
+Node = Any
+
+_PLAIN, _LEAF, _CUSTOM = 0, 1, 2
+_BASE = torch._C._FunctionBase
+_CUSTOM_BASE = torch.autograd.function.BackwardCFunction
+
+
+def _leaf_type() -> type:
+    probe = torch.zeros((), requires_grad=True)
+    return type(probe.expand(1).grad_fn.next_functions[0][0])
+
+
+_kinds: dict[type, int] = {_leaf_type(): _LEAF}
+
+
+def _kind(cls: type) -> int:
+    """Classify a type of node; types of the C++ core are transparent, all others opaque."""
+    if issubclass(cls, _CUSTOM_BASE) or cls.__name__ in ("CppFunction", "CppNode"):
+        kind = _CUSTOM
+    else:
+        kind = _PLAIN
+    _kinds[cls] = kind
+    return kind
+
+
+def roots_of(outputs: Iterable[Any]) -> list[Node]:
+    """Return the nodes that a backward pass from ``outputs`` starts at."""
+    roots = []
+    for output in outputs:
+        node = output.grad_fn if isinstance(output, Tensor) else getattr(output, "node", None)
+        if node is None and isinstance(output, Tensor) and output.requires_grad:
+            # A leaf as root: its accumulator stands one node below any view of it.
+            node = output.view_as(output).grad_fn.next_functions[0][0]
+        if node is not None:
+            roots.append(node)
+    return roots
+
+
+class Graph:
+    """The graph below some roots, walked once and iteratively.
+
+    Args:
+        roots: The nodes that backward starts at.
+
+    Attributes:
+        edges: For each node its children, the accumulators of leaves included.
+        leaves: The accumulators, in the order in which the walk met them.
+        custom: The opaque nodes: custom Functions, compiled regions, nodes of C++ extensions.
+    """
+
+    def __init__(self, roots: Sequence[Node]) -> None:
+        """Walk the graph below ``roots``."""
+        self.roots = tuple(roots)
+        self.edges: dict[Node, list[Node]] = {}
+        self.leaves: list[Node] = []
+        self.custom: list[Node] = []
+        kinds, edges = _kinds, self.edges
+        stack = list(dict.fromkeys(roots))
+        seen = set(stack)
+        while stack:
+            node = stack.pop()
+            cls = type(node)
+            kind = kinds.get(cls)
+            if kind is None:
+                kind = _kind(cls)
+            if kind == _LEAF:
+                self.leaves.append(node)
+                edges[node] = []
+                continue
+            if kind == _CUSTOM:
+                self.custom.append(node)
+            children = [child for child, _ in node.next_functions if child is not None]
+            edges[node] = children
+            for child in children:
+                if child not in seen:
+                    seen.add(child)
+                    stack.append(child)
+
+    def tensors(self) -> list[tuple[Node, Tensor]]:
+        """Return each accumulator with the leaf tensor that it fills."""
+        return [(node, node.variable) for node in self.leaves]
+
+    @cached_property
+    def blind(self) -> list[Node]:
+        """The custom Functions that may run parameters of which the graph knows nothing.
+
+        To do so in its backward a Function must hold something to call: a reentrant checkpoint
+        holds the function it will run again, a reversible block its modules.
+        """
+        return [node for node in self.custom if _holds_callable(node)]
+
+    @cached_property
+    def order(self) -> list[Node]:
+        """All nodes, children before parents."""
+        order: list[Node] = []
+        edges = self.edges
+        done: set[Node] = set()
+        stack: list[Node] = list(self.roots)
+        opened: set[Node] = set()
+        while stack:
+            node = stack[-1]
+            if node in done:
+                stack.pop()
+                continue
+            if node in opened:
+                stack.pop()
+                done.add(node)
+                order.append(node)
+                continue
+            opened.add(node)
+            stack.extend(child for child in edges[node] if child not in opened)
+        return order
+
+    def below(self, bits: Mapping[Node, int]) -> dict[Node, int]:
+        """Return for each node the union of the ``bits`` of the leaves below it."""
+        masks: dict[Node, int] = {}
+        edges = self.edges
+        for node in self.order:
+            mask = bits.get(node, 0)
+            for child in edges[node]:
+                mask |= masks[child]
+            masks[node] = mask
+        return masks
+
+    @cached_property
+    def numbered(self) -> tuple[list[int], list[Node]]:
+        """The sequence numbers of all nodes but accumulators, ascending, and the nodes."""
+        leaves = set(self.leaves)
+        numbers = [(node._sequence_nr(), node) for node in self.edges if node not in leaves]
+        numbers.sort(key=lambda pair: pair[0])
+        return [number for number, _ in numbers], [node for _, node in numbers]
+
+    def between(self, start: int, end: int) -> list[Node]:
+        """Return the nodes whose sequence number lies in ``start`` to ``end``, end excluded."""
+        numbers, nodes = self.numbered
+        return nodes[bisect_left(numbers, start) : bisect_left(numbers, end)]
+
+    @cached_property
+    def parents(self) -> dict[Node, list[Node]]:
+        """For each node the nodes that consume its output."""
+        parents: dict[Node, list[Node]] = {node: [] for node in self.edges}
+        for node, children in self.edges.items():
+            for child in children:
+                parents[child].append(node)
+        return parents
+
+    def certain(self) -> set[Node]:
+        """Return the leaves that a path without opaque nodes reaches."""
+        opaque = set(self.custom)
+        stack = [root for root in self.roots if root not in opaque]
+        seen = set(stack)
+        while stack:
+            for child in self.edges[stack.pop()]:
+                if child not in seen and child not in opaque:
+                    seen.add(child)
+                    stack.append(child)
+        return seen.intersection(self.leaves)
+
+    def first(self, part: set[Node]) -> tuple[Node | None, Node] | None:
+        """Find the edge by which ``part`` is entered from above, nearest to the roots.
+
+        Returns:
+            The consuming node outside the part (``None`` if a root lies in it) and the node
+            inside, or ``None`` if the part is not below the roots.
+        """
+        for root in self.roots:
+            if root in part:
+                return None, root
+        level, seen = list(self.roots), set(self.roots)
+        while level:
+            following = []
+            for node in level:
+                for child in self.edges[node]:
+                    if child in part:
+                        return node, child
+                    if child not in seen:
+                        seen.add(child)
+                        following.append(child)
+            level = following
+        return None
+
+
+def _holds_callable(node: Node) -> bool:
+    attributes = getattr(node, "__dict__", None) or {}
+    for value in attributes.values():
+        parts = value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(part, nn.Module) or _is_function(part) for part in parts):
+            return True
+    return False
+
+
+def _is_function(value: object) -> bool:
+    return callable(value) and not isinstance(value, type | Tensor | torch.dtype)

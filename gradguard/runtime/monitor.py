@@ -1,0 +1,272 @@
+"""The process-wide taps: installed once however many guards are active, removed with the last.
+
+Everything that runs backward passes ``torch.autograd._engine_run_backward``; optimizer steps pass
+torch's global step hooks; clears pass the two ``zero_grad`` methods; models are called through
+``nn.Module.__call__``. Nothing is put on any module, parameter, tensor or optimizer.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from gradguard.runtime.calls import Calls
+from gradguard.runtime.graph import Graph, roots_of
+from gradguard.runtime.sites import Site, site
+
+__all__ = ["Pass", "Watcher", "active", "attach", "detach", "run_engine"]
+
+
+@dataclass(slots=True, eq=False)
+class Pass:
+    """One backward pass on its way to the engine.
+
+    Attributes:
+        outputs: The tensors or gradient edges that backward starts from.
+        gradients: The gradients it starts with.
+        create_graph: Whether the gradients carry a graph themselves.
+        inputs: The leaves that alone receive gradient, if backward was told so.
+        site: Where backward was called.
+        frame: The frame of the call; valid before the engine runs only.
+    """
+
+    outputs: Sequence[Any]
+    gradients: Sequence[Any]
+    create_graph: bool
+    inputs: tuple[Tensor, ...] | None
+    site: Site
+    frame: FrameType | None
+    _graph: Graph | None = field(default=None)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph below the outputs, walked at the first use and shared by all guards."""
+        if self._graph is None:
+            self._graph = Graph(roots_of(self.outputs))
+        return self._graph
+
+    def release(self) -> None:
+        """Let go of the graph and the frame, so that the pass prolongs nothing's life."""
+        self._graph = None
+        self.frame = None
+
+
+class Watcher(Protocol):
+    """What is told of everything that happens to gradients."""
+
+    calls: Calls
+
+    def before_backward(self, run: Pass) -> None:
+        """Be told that a backward pass is about to run; raise to refuse it."""
+
+    def after_backward(self, run: Pass, error: BaseException | None) -> None:
+        """Be told that a backward pass has run, or failed."""
+
+    def before_step(self, optimizer: Optimizer, where: Site) -> None:
+        """Be told that an optimizer is about to spend its gradients; raise to refuse it."""
+
+    def after_step(self, optimizer: Optimizer, where: Site) -> None:
+        """Be told that an optimizer has stepped."""
+
+    def cleared(self, holder: Optimizer | nn.Module, where: Site) -> None:
+        """Be told that a ``zero_grad`` has cleared the gradients of an optimizer or a module."""
+
+
+_lock = threading.RLock()
+_watchers: tuple[Watcher, ...] = ()
+_undo: list[Callable[[], None]] = []
+_engine: Callable[..., Any] = torch.autograd._engine_run_backward
+
+
+def active() -> tuple[Watcher, ...]:
+    """Return the watchers that are attached, the outermost first."""
+    return _watchers
+
+
+def attach(watcher: Watcher) -> None:
+    """Attach a watcher, installing the taps with the first."""
+    global _watchers
+    with _lock:
+        if not _watchers:
+            _install()
+        _watchers = (*_watchers, watcher)
+
+
+def detach(watcher: Watcher) -> None:
+    """Detach a watcher, removing the taps with the last."""
+    global _watchers
+    with _lock:
+        _watchers = tuple(other for other in _watchers if other is not watcher)
+        if not _watchers:
+            while _undo:
+                _undo.pop()()
+
+
+def run_engine(*args: Any, **kwargs: Any) -> Any:
+    """Run the autograd engine past the tap."""
+    return _engine(*args, **kwargs)
+
+
+def _install() -> None:
+    global _engine
+    _engine = torch.autograd._engine_run_backward
+    _replace(torch.autograd, "_engine_run_backward", _door(_engine))
+    _replace(nn.Module, "__call__", _call(nn.Module.__call__))
+    _replace(Optimizer, "zero_grad", _optimizer_zero_grad(Optimizer.zero_grad))
+    _replace(nn.Module, "zero_grad", _module_zero_grad(nn.Module.zero_grad))
+    for handle in (
+        register_optimizer_step_pre_hook(_before_step),
+        register_optimizer_step_post_hook(_after_step),
+    ):
+        _undo.append(handle.remove)
+
+
+def _replace(holder: Any, name: str, tap: Any) -> None:
+    original = holder.__dict__[name]
+    setattr(holder, name, tap)
+
+    def undo() -> None:
+        if holder.__dict__.get(name) is tap:
+            setattr(holder, name, original)
+        else:
+            warnings.warn(
+                f"{name} was replaced while a guard was active and has been left as it is now",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    _undo.append(undo)
+
+
+def _door(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def _engine_run_backward(outputs: Any, *args: Any, **kwargs: Any) -> Any:
+        watchers = _watchers
+        fills = kwargs.get("accumulate_grad", False)
+        if not watchers or not fills or torch.compiler.is_compiling():
+            return original(outputs, *args, **kwargs)
+        if torch._C._current_graph_task_id() != -1:
+            # The nested pass of a reentrant checkpoint belongs to the pass that runs it.
+            return original(outputs, *args, **kwargs)
+        gradients, _, create_graph, inputs = (*args, None, None, None, None)[:4]
+        frame = sys._getframe(1)
+        run = Pass(outputs, gradients or (), bool(create_graph), inputs or None, site(frame), frame)
+        told: list[Watcher] = []
+        failure: BaseException | None = None
+        try:
+            with _lock:
+                for watcher in watchers:
+                    told.append(watcher)
+                    watcher.before_backward(run)
+            run.release()
+            return original(outputs, *args, **kwargs)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            run.release()
+            with _lock:
+                for watcher in reversed(told):
+                    watcher.after_backward(run, failure)
+            del frame, failure
+
+    return _engine_run_backward
+
+
+def _call(original: Callable[..., Any]) -> Callable[..., Any]:
+    compiling = torch.compiler.is_compiling
+
+    @functools.wraps(original)
+    def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        if compiling():
+            return original(self, *args, **kwargs)
+        watchers = _watchers
+        if len(watchers) == 1:
+            return watchers[0].calls.called(original, self, args, kwargs)
+        run = original
+        for watcher in watchers:
+            run = functools.partial(_through, watcher.calls, run)
+        return run(self, *args, **kwargs)
+
+    return __call__
+
+
+def _through(calls: Calls, run: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return calls.called(run, module, args, kwargs)
+
+
+def _optimizer_zero_grad(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def zero_grad(self: Optimizer, set_to_none: bool = True) -> None:
+        original(self, set_to_none)
+        where = site(sys._getframe(1))
+        with _lock:
+            for watcher in _watchers:
+                watcher.cleared(self, where)
+
+    return zero_grad
+
+
+def _module_zero_grad(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def zero_grad(self: nn.Module, set_to_none: bool = True) -> None:
+        original(self, set_to_none)
+        where = site(sys._getframe(1))
+        with _lock:
+            for watcher in _watchers:
+                watcher.cleared(self, where)
+
+    return zero_grad
+
+
+def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+    where = site(sys._getframe(1))
+    closure = kwargs.get("closure") or next((arg for arg in args[1:] if callable(arg)), None)
+    if closure is None:
+        _tell_step(optimizer, where)
+        return None
+    # A step with a closure spends what the closure's last backward leaves: judge there, before
+    # the optimizer reads it.
+    wrapped = _closure(optimizer, closure, where)
+    if "closure" in kwargs:
+        return args, {**kwargs, "closure": wrapped}
+    return tuple(wrapped if arg is closure else arg for arg in args), kwargs
+
+
+def _closure(optimizer: Optimizer, closure: Callable[[], Any], where: Site) -> Callable[[], Any]:
+    @functools.wraps(closure)
+    def evaluated() -> Any:
+        result = closure()
+        _tell_step(optimizer, where)
+        return result
+
+    return evaluated
+
+
+def _tell_step(optimizer: Optimizer, where: Site) -> None:
+    with _lock:
+        for watcher in _watchers:
+            watcher.before_step(optimizer, where)
+
+
+def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    watchers = _watchers
+    if watchers:
+        where = site(sys._getframe(1))
+        with _lock:
+            for watcher in watchers:
+                watcher.after_step(optimizer, where)

@@ -1,0 +1,220 @@
+"""Where things happen: stacks of call sites, taken cheaply and read only when needed.
+
+A :class:`Site` is what the interpreter knows at a call: code objects and instruction offsets. It
+holds no frame and no local variable, so it prolongs no tensor's life. Turning it into lines,
+columns and expressions happens on the accusing path only.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import linecache
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from types import CodeType, FrameType
+
+from gradguard.core.findings import UNKNOWN_PLACE, Location, Place
+
+__all__ = ["Expression", "Site", "site"]
+
+_DEPTH = 6
+_OWN = str(Path(__file__).resolve().parents[1])
+_EXAMPLES = str(Path(_OWN) / "reference")
+_PLUMBING = frozenset({contextlib.__file__, functools.__file__, threading.__file__})
+_internal: dict[str, bool] = {}
+
+
+def _is_internal(filename: str) -> bool:
+    """Say whether a file belongs to torch, to gradguard or to the interpreter's own machinery."""
+    known = _internal.get(filename)
+    if known is None:
+        torch = sys.modules.get("torch")
+        home = str(Path(torch.__file__).parent) if torch is not None and torch.__file__ else ""
+        known = (
+            (bool(home) and filename.startswith(home))
+            or (filename.startswith(_OWN) and not filename.startswith(_EXAMPLES))
+            or filename.startswith("<frozen")
+            or filename in _PLUMBING
+        )
+        _internal[filename] = known
+    return known
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """A stack of call sites, innermost first.
+
+    Attributes:
+        stack: Code objects of the program with the offset of the instruction that was running.
+        door: Name of the innermost library function that the program called.
+    """
+
+    stack: tuple[tuple[CodeType, int], ...]
+    door: str = ""
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """Identify the call sites of the whole stack."""
+        return tuple(part for code, offset in self.stack for part in (id(code), offset))
+
+    @property
+    def place(self) -> Place:
+        """The innermost place of the program."""
+        return _place(*self.stack[0]) if self.stack else UNKNOWN_PLACE
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All places of the stack, innermost first."""
+        return tuple(_place(code, offset) for code, offset in self.stack)
+
+    def call(self, level: int = 0) -> Expression | None:
+        """Return the call expression running at ``level`` of the stack, if its source is there."""
+        if level >= len(self.stack):
+            return None
+        code, offset = self.stack[level]
+        return Expression.at(_place(code, offset), code)
+
+
+def site(frame: FrameType | None) -> Site:
+    """Take the site of ``frame``, skipping torch's and gradguard's own frames."""
+    stack: list[tuple[CodeType, int]] = []
+    door = ""
+    while frame is not None and len(stack) < _DEPTH:
+        code = frame.f_code
+        if _is_internal(code.co_filename):
+            if not stack:
+                door = code.co_qualname
+        else:
+            stack.append((code, frame.f_lasti))
+        frame = frame.f_back
+    return Site(tuple(stack), door)
+
+
+def frames_of_program(frame: FrameType | None) -> Iterator[FrameType]:
+    """Iterate over the program's own frames outwards from ``frame``."""
+    while frame is not None:
+        if not _is_internal(frame.f_code.co_filename):
+            yield frame
+        frame = frame.f_back
+
+
+@lru_cache(maxsize=4096)
+def _position(code_id: int, offset: int, code: CodeType) -> tuple[int | None, ...]:
+    return next(islice(code.co_positions(), offset // 2, None), (None, None, None, None))
+
+
+def _place(code: CodeType, offset: int) -> Place:
+    row, end_row, column, end_column = _position(id(code), offset, code)
+    if row is None:
+        return Place(code.co_filename, Location(code.co_firstlineno, 1))
+    end = None if end_row is None or end_column is None else Location(end_row, end_column + 1)
+    return Place(code.co_filename, Location(row, (column or 0) + 1), end)
+
+
+class _Source:
+    """The syntax tree of one file, indexed by position."""
+
+    def __init__(self, text: str) -> None:
+        tree = ast.parse(text)
+        self.nodes: dict[tuple[int, int, int, int], ast.expr] = {}
+        self.parents: dict[ast.AST, ast.AST] = {}
+        for node in ast.walk(tree):
+            for child in ast.iter_child_nodes(node):
+                self.parents[child] = node
+            if isinstance(node, ast.expr) and node.end_lineno and node.end_col_offset is not None:
+                span = (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset)
+                known = self.nodes.get(span)
+                if known is None or isinstance(node, ast.Call):
+                    self.nodes[span] = node
+
+
+@lru_cache(maxsize=256)
+def _source(filename: str, text: str) -> _Source | None:
+    try:
+        return _Source(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """An expression of the program, found from where it ran."""
+
+    node: ast.expr
+    filename: str
+    source: _Source
+
+    @classmethod
+    def at(cls, place: Place, code: CodeType | None = None) -> Expression | None:
+        """Find the expression that spans exactly ``place``; ``None`` without its source."""
+        end = place.end_location
+        text = "".join(linecache.getlines(place.filename))
+        source = _source(place.filename, text) if text else None
+        if source is None or end is None:
+            return None
+        span = (place.location.row, place.location.column - 1, end.row, end.column - 1)
+        node = source.nodes.get(span)
+        return cls(node, place.filename, source) if node is not None else None
+
+    def __str__(self) -> str:
+        """Return the expression as text."""
+        return ast.unparse(self.node)
+
+    @property
+    def place(self) -> Place:
+        """Where the expression stands."""
+        node = self.node
+        end = None
+        if node.end_lineno is not None and node.end_col_offset is not None:
+            end = Location(node.end_lineno, node.end_col_offset + 1)
+        return Place(self.filename, Location(node.lineno, node.col_offset + 1), end)
+
+    def of(self, node: ast.expr) -> Expression:
+        """Wrap another node of the same file."""
+        return Expression(node, self.filename, self.source)
+
+    @property
+    def function(self) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | None:
+        """The innermost function around the expression."""
+        node: ast.AST | None = self.node
+        while node is not None:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                return node
+            node = self.source.parents.get(node)
+        return None
+
+    @property
+    def statement(self) -> ast.stmt | None:
+        """The statement that the expression belongs to."""
+        node: ast.AST | None = self.node
+        while node is not None and not isinstance(node, ast.stmt):
+            node = self.source.parents.get(node)
+        return node
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names and attributes that the statement assigns the expression's value to."""
+        node: ast.AST | None = self.node
+        while node is not None and not isinstance(node, ast.stmt):
+            if isinstance(node, ast.NamedExpr):
+                return (ast.unparse(node.target),)
+            parent = self.source.parents.get(node)
+            if isinstance(parent, ast.Call) and node is not parent.func:
+                return ()
+            node = parent
+        if isinstance(node, ast.Assign):
+            found: list[str] = []
+            for target in node.targets:
+                parts = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+                found += [ast.unparse(part) for part in parts]
+            return tuple(found)
+        if isinstance(node, ast.AnnAssign | ast.AugAssign):
+            return (ast.unparse(node.target),)
+        return ()
