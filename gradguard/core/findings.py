@@ -8,7 +8,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Finding", "IsolationError", "IsolationWarning", "Location", "Place", "Severity", "TraceStep"]
+__all__ = [
+    "Finding",
+    "IsolationError",
+    "IsolationWarning",
+    "Location",
+    "Place",
+    "Severity",
+    "TraceStep",
+]
 
 
 class Severity(StrEnum):
@@ -132,11 +140,15 @@ class Finding:
         place = f"{_shown(self.filename)}:{self.location.row}:{self.location.column}"
         lines = [f"{place}: {self.code} {self.message}"]
         elsewhere = {step.filename for step in self.trace} - {self.filename}
-        rows = [(_label(step, bool(elsewhere)), step.place.source, step.message) for step in self.trace]
+        rows = [
+            (_label(step, bool(elsewhere)), step.place.source, step.message) for step in self.trace
+        ]
         label_width = max((len(label) for label, _, _ in rows), default=0)
         source_width = min(max((len(source) for _, source, _ in rows), default=0), 48)
         for label, source, message in rows:
-            lines.append(f"   {label:>{label_width}} | {source:<{source_width}}  {message}".rstrip())
+            lines.append(
+                f"   {label:>{label_width}} | {source:<{source_width}}  {message}".rstrip()
+            )
         if self.help:
             lines.append(f"   {'':>{label_width}} = help: {self.help}")
         if self.count > 1:

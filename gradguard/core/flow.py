@@ -122,7 +122,9 @@ class FlowMatrix:
         return _SIGNS[reach, kind]
 
     def _rows(self) -> list[tuple[str, list[tuple[str, str]]]]:
-        return [(loss, [self._legend(loss, model) for model in self.models]) for loss in self.losses]
+        return [
+            (loss, [self._legend(loss, model) for model in self.models]) for loss in self.losses
+        ]
 
     def __str__(self) -> str:
         """Render the matrix as a table of plain text, with a legend of the signs in it."""
@@ -196,6 +198,4 @@ def matrix_of(
         for finding in ledger.findings
         if finding.code == "GG301" and finding.loss and finding.model
     )
-    return FlowMatrix(
-        tuple(ledger.seen), names, cells, kinds, starved, tuple(ledger.last.values())
-    )
+    return FlowMatrix(tuple(ledger.seen), names, cells, kinds, starved, tuple(ledger.last.values()))

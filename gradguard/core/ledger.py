@@ -258,7 +258,9 @@ class Ledger:
             if hunger.pending and model not in self._stepped:
                 hunger.pending, hunger.judged, hunger.misses = False, True, 0
                 sightings.append(self._starved(loss, model, hunger, None))
-        reached = {owner for seen in self.seen.values() for account in seen for owner in account.owners}
+        reached = {
+            owner for seen in self.seen.values() for account in seen for owner in account.owners
+        }
         for model in sorted(self.together - reached) if self.last else ():
             last = next(reversed(self.last.values()))
             sightings.append(self._starved(last.loss, model, _Hunger(place=last.place), None))
@@ -271,9 +273,7 @@ class Ledger:
                 (None, self._entry(event, deposit, deposit.account.owners[0], Kind.OPEN))
                 for deposit in event.deposits
             ]
-        required = [
-            model for model in rule.required(self.models) if model not in event.untrainable
-        ]
+        required = [model for model in rule.required(self.models) if model not in event.untrainable]
         missing = self.missing(event.loss, (deposit.account for deposit in event.deposits))
         sure = not event.blind and not event.unknown.intersection(required)
         starved = bool(required) and sure and set(required) <= set(missing)
@@ -335,8 +335,10 @@ class Ledger:
         ]
 
     def _asked(self, event: Backward, model: str) -> _Entry:
-        step = TraceStep(event.place, "a custom Function, a compiled region or a reentrant "
-                         "checkpoint lies on the way")
+        step = TraceStep(
+            event.place,
+            "a custom Function, a compiled region or a reentrant checkpoint lies on the way",
+        )
         told = Evidence((step,), "let a Guard watch the backward itself, or use `numeric=True`")
         deposit = Deposit(Account((model,)), evidence=told)
         return self._entry(event, deposit, model, Kind.OPEN)

@@ -188,7 +188,9 @@ class Policy:
             raise PolicyError(f"cannot read a policy from {path}: {error}") from error
         table = data.get("policy")
         if not isinstance(table, dict):
-            raise PolicyError(f'{path} has no [policy] table; write: [policy] critic_loss = "critic"')
+            raise PolicyError(
+                f'{path} has no [policy] table; write: [policy] critic_loss = "critic"'
+            )
         return cls.parse(table)
 
     def rule(self, loss: str) -> Rule | None:
@@ -222,7 +224,8 @@ class Policy:
             ]
             if contradiction:
                 raise PolicyError(
-                    f"the policy for `{loss}` demands `{contradiction[0]}` and forbids it by a pattern"
+                    f"the policy for `{loss}` demands `{contradiction[0]}` and forbids it by a "
+                    "pattern under `never`: name in one of them only"
                 )
         return self
 
@@ -293,7 +296,9 @@ def _names(value: object) -> frozenset[str]:
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, Iterable) or isinstance(value, Mapping):
-        raise PolicyError(f"expected model names, got {type(value).__name__}; models are named by text")
+        raise PolicyError(
+            f"expected model names, got {type(value).__name__}; models are named by text"
+        )
     names = list(value)
     for name in names:
         if not isinstance(name, str) or not name:

@@ -7,6 +7,7 @@ generator: its loss passes through the critic, whose gradients ``guard.backward`
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -70,8 +71,8 @@ class Trainer:
         pair = make_pair(settings)
         self.critic = pair.critic.to(self.device)
         self.generator = pair.generator.to(self.device)
-        self.critic_optimizer = self._make_optimizer(self.critic)
-        self.generator_optimizer = self._make_optimizer(self.generator)
+        self.critic_optimizer = self._make_optimizer(self.critic, settings.critic_lr)
+        self.generator_optimizer = self._make_optimizer(self.generator, settings.generator_lr)
         self.critic_scaler = self._make_scaler()
         self.generator_scaler = self._make_scaler()
         self.batches = Batches(source or Mixture(), settings.batch, self.device, data)
@@ -200,9 +201,10 @@ class Trainer:
         if state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
 
-    def _make_optimizer(self, model: nn.Module) -> torch.optim.RMSprop:
+    def _make_optimizer(self, model: nn.Module, lr: float) -> torch.optim.RMSprop:
         # RMSprop has no fused form; `foreach` is the fastest there is, on the CPU as well.
-        return torch.optim.RMSprop(model.parameters(), alpha=self.settings.smoothing, foreach=True)
+        alpha = self.settings.smoothing
+        return torch.optim.RMSprop(model.parameters(), lr=lr, alpha=alpha, foreach=True)
 
     def _make_scaler(self) -> torch.amp.GradScaler:
         # bfloat16 has the range of float32, so only float16 gradients can vanish.
@@ -236,8 +238,8 @@ def _device(settings: Settings) -> torch.device:
 
 def _spawn_seeds(seed: int, count: int) -> list[int]:
     """Derive unrelated seeds from one."""
-    rng = torch.Generator().manual_seed(seed)
-    return torch.randint(2**62, (count,), generator=rng).tolist()
+    source = random.Random(seed)  # noqa: S311  Nothing here is secret.
+    return [source.getrandbits(63) for _ in range(count)]
 
 
 @contextmanager

@@ -22,9 +22,7 @@ from gradguard.runtime.sites import Site, site
 
 __all__ = ["Calls", "Track", "sequence_number"]
 
-sequence_number: Callable[[], int] | None = getattr(
-    torch._C._autograd, "_get_sequence_nr", None
-)
+sequence_number: Callable[[], int] | None = getattr(torch._C._autograd, "_get_sequence_nr", None)
 
 _KEPT = 4096
 
@@ -122,7 +120,9 @@ class Calls:
         inner = self.registry.inside(name)
         return any(self.registry.owned(parameter) & inner for parameter in module.parameters())
 
-    def called(self, original: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+    def called(
+        self, original: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any
+    ) -> Any:
         """Run a call of ``module`` and record what it made."""
         known = self._units.get(id(module))
         if known is not None and known[0]() is module:

@@ -78,15 +78,15 @@ class Accused:
         if entry is not None:
             name, around = entry
             text = f"enters `{name}`, and with it `{self.loss}`, here"
-            passed = _argument(call, made, around) or (None, around.call())
+            passed, into = _argument(made, around) or (None, around.call())
             steps.append(TraceStep(around.place, text))
-            place, cut = _detached(*passed, fallback=around.place)
+            place, cut = _detached(passed, into, around.place)
         elif trail is not None:
-            place, cut = _detached(trail.entry, None, fallback=made.place)
+            place, cut = _detached(trail.entry, None, made.place)
             if place != made.place:
                 steps.append(TraceStep(place, f"enters `{self.loss}` here"))
         else:
-            place, cut = _detached(call, None, fallback=made.place)
+            place, cut = _detached(call, None, made.place)
         return self._told(steps, place, cut)
 
     def _by_source(self) -> Evidence:
@@ -147,7 +147,12 @@ def _detached(
     expression: Expression | None, call: Expression | None, fallback: Place
 ) -> tuple[Place, str | None]:
     """Return the place of an expression and the text that cuts it, within its call if short."""
-    if expression is None and call is not None and isinstance(call.node, ast.Call) and call.node.args:
+    if (
+        expression is None
+        and call is not None
+        and isinstance(call.node, ast.Call)
+        and call.node.args
+    ):
         expression = call.of(call.node.args[0])
     if expression is None:
         return fallback, None
@@ -173,9 +178,7 @@ def _rewritten(call: ast.Call, old: ast.expr, new: str) -> str | None:
     return f"{ast.unparse(call.func)}({', '.join(parts)})"
 
 
-def _argument(
-    made: Expression | None, where: Site, entry: Site
-) -> tuple[Expression, Expression] | None:
+def _argument(where: Site, entry: Site) -> tuple[Expression, Expression] | None:
     """Find the argument by which an output enters a call, at any level of the call's stack."""
     outputs = [call for call in (where.call(level) for level in range(len(where.stack))) if call]
     names = {name for call in outputs for name in call.targets}
@@ -198,9 +201,7 @@ def _inside(part: ast.expr, nodes: Iterable[ast.expr], names: set[str]) -> ast.e
     return None
 
 
-def _call_around(
-    node: Node | None, calls: Calls, names: Iterable[str]
-) -> tuple[str, Site] | None:
+def _call_around(node: Node | None, calls: Calls, names: Iterable[str]) -> tuple[str, Site] | None:
     """Find the innermost call of one of ``names`` that made ``node``."""
     if node is None or not hasattr(node, "_sequence_nr"):
         return None

@@ -72,8 +72,12 @@ def frozen(*models: Any, values: bool = True) -> Iterator[None]:
     spelled = argument_names(where, len(models), "frozen")
     names = spelled or [type(model).__name__ for model in models]
     named = [Model(name, spec) for name, spec in zip(names, models, strict=True)]
-    parameters = [_Held(*found, found[2]._version, _copy(found[2], values)) for found in _parameters(named)]
-    buffers = [_Held(*found, found[2]._version, _copy(found[2], values)) for found in _buffers(named)]
+    parameters = [
+        _Held(*found, found[2]._version, _copy(found[2], values)) for found in _parameters(named)
+    ]
+    buffers = [
+        _Held(*found, found[2]._version, _copy(found[2], values)) for found in _buffers(named)
+    ]
     flags = [(held.tensor, held.tensor.requires_grad) for held in parameters]
     unfrozen: list[_Held] = []
     failed = True
@@ -160,5 +164,3 @@ def _judge(
                     trace=(TraceStep(place, f"holds `{model}` fixed"),),
                     help=help_text,
                 )
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,8 +20,13 @@ _CUSTOM_BASE = torch.autograd.function.BackwardCFunction
 
 
 def _leaf_type() -> type:
-    probe = torch.zeros((), requires_grad=True)
-    return type(probe.expand(1).grad_fn.next_functions[0][0])
+    return type(_accumulator(torch.zeros((), requires_grad=True)))
+
+
+def _accumulator(leaf: Tensor) -> Node:
+    """Return the node that fills ``leaf.grad``: it stands below any view of the leaf."""
+    view: Any = leaf.view_as(leaf).grad_fn
+    return view.next_functions[0][0]
 
 
 _kinds: dict[type, int] = {_leaf_type(): _LEAF}
@@ -43,8 +48,7 @@ def roots_of(outputs: Iterable[Any]) -> list[Node]:
     for output in outputs:
         node = output.grad_fn if isinstance(output, Tensor) else getattr(output, "node", None)
         if node is None and isinstance(output, Tensor) and output.requires_grad:
-            # A leaf as root: its accumulator stands one node below any view of it.
-            node = output.view_as(output).grad_fn.next_functions[0][0]
+            node = _accumulator(output)
         if node is not None:
             roots.append(node)
     return roots

@@ -85,7 +85,9 @@ class Guard:
                 "it is one of 'raise', 'warn', 'record'"
             )
         if not isinstance(every, int) or isinstance(every, bool) or every < 1:
-            raise ValueError(f"every={every!r}; it counts backwards, so it is a whole number from 1")
+            raise ValueError(
+                f"every={every!r}; it counts backwards, so it is a whole number from 1"
+            )
         parsed = (
             Policy.from_toml(policy) if isinstance(policy, str | Path) else Policy.parse(policy)
         )
@@ -303,5 +305,3 @@ def _explain(error: BaseException) -> None:
             "gradguard: a tensor made under inference_mode is used in a loss; make it under "
             "`torch.no_grad()` instead"
         )
-
-

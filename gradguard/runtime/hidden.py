@@ -50,7 +50,9 @@ class Hidden:
                 self.set_aside += parameters
             self._before[account] = [(p, id(p.grad), _version(p.grad)) for p in parameters]
 
-    def found(self, event: Backward, docket: Docket) -> tuple[Backward, dict[Account, list[Tensor]]]:
+    def found(
+        self, event: Backward, docket: Docket
+    ) -> tuple[Backward, dict[Account, list[Tensor]]]:
         """Complete ``event`` by what the backward has written unseen.
 
         A changed ``.grad`` is the proof; that a hook fires would be none. The value of a foreign
@@ -77,7 +79,9 @@ class Hidden:
                 continue
             key = hidden_key(event.loss, account)
             if self._foreign(account) and not docket.proved(key):
-                answer = judge(p.grad for p in changed) if docket.due(key) else Answer.NONE
+                if not docket.due(key):
+                    continue
+                answer = judge(p.grad for p in changed)
                 if answer is not Answer.LIVE:
                     docket.acquit(key)
                     if answer is Answer.ZERO:

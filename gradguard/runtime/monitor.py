@@ -82,14 +82,15 @@ class Watcher(Protocol):
     def after_step(self, optimizer: Optimizer, where: Site) -> None:
         """Be told that an optimizer has stepped."""
 
-    def cleared(self, holder: Optimizer | nn.Module, where: Site) -> None:
+    def cleared(self, holder: Optimizer | nn.Module) -> None:
         """Be told that a ``zero_grad`` has cleared the gradients of an optimizer or a module."""
 
 
 _lock = threading.RLock()
 _watchers: tuple[Watcher, ...] = ()
 _undo: list[Callable[[], None]] = []
-_engine: Callable[..., Any] = torch.autograd._engine_run_backward
+_DOOR = "_engine_run_backward"
+_engine: Callable[..., Any] = getattr(torch.autograd, _DOOR)
 
 
 def active() -> tuple[Watcher, ...]:
@@ -123,16 +124,13 @@ def run_engine(*args: Any, **kwargs: Any) -> Any:
 
 def _install() -> None:
     global _engine
-    _engine = torch.autograd._engine_run_backward
-    _replace(torch.autograd, "_engine_run_backward", _door(_engine))
+    _engine = getattr(torch.autograd, _DOOR)
+    _replace(torch.autograd, _DOOR, _door(_engine))
     _replace(nn.Module, "__call__", _call(nn.Module.__call__))
     _replace(Optimizer, "zero_grad", _optimizer_zero_grad(Optimizer.zero_grad))
     _replace(nn.Module, "zero_grad", _module_zero_grad(nn.Module.zero_grad))
-    for handle in (
-        register_optimizer_step_pre_hook(_before_step),
-        register_optimizer_step_post_hook(_after_step),
-    ):
-        _undo.append(handle.remove)
+    _undo.append(register_optimizer_step_pre_hook(_before_step).remove)
+    _undo.append(register_optimizer_step_post_hook(_after_step).remove)
 
 
 def _replace(holder: Any, name: str, tap: Any) -> None:
@@ -205,7 +203,9 @@ def _call(original: Callable[..., Any]) -> Callable[..., Any]:
     return __call__
 
 
-def _through(calls: Calls, run: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+def _through(
+    calls: Calls, run: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any
+) -> Any:
     return calls.called(run, module, args, kwargs)
 
 
@@ -213,10 +213,9 @@ def _optimizer_zero_grad(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def zero_grad(self: Optimizer, set_to_none: bool = True) -> None:
         original(self, set_to_none)
-        where = site(sys._getframe(1))
         with _lock:
             for watcher in _watchers:
-                watcher.cleared(self, where)
+                watcher.cleared(self)
 
     return zero_grad
 
@@ -225,10 +224,9 @@ def _module_zero_grad(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def zero_grad(self: nn.Module, set_to_none: bool = True) -> None:
         original(self, set_to_none)
-        where = site(sys._getframe(1))
         with _lock:
             for watcher in _watchers:
-                watcher.cleared(self, where)
+                watcher.cleared(self)
 
     return zero_grad
 
@@ -263,7 +261,7 @@ def _tell_step(optimizer: Optimizer, where: Site) -> None:
             watcher.before_step(optimizer, where)
 
 
-def _after_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+def _after_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
     watchers = _watchers
     if watchers:
         where = site(sys._getframe(1))

@@ -69,7 +69,9 @@ class Model:
         if self._pattern is None:
             return f"model `{self.name}` has no parameters; there is nothing to train or to guard"
         names = [name for name, _ in self._qualified()]
-        shown = ", ".join(f"`{name}`" for name in names[:6]) or "none: give the module it is part of"
+        shown = (
+            ", ".join(f"`{name}`" for name in names[:6]) or "none: give the module it is part of"
+        )
         return (
             f"model `{self.name}`: the pattern {spec!r} matches no parameter; "
             f"qualified names are: {shown}{', ...' if len(names) > 6 else ''}"

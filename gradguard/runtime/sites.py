@@ -79,7 +79,7 @@ class Site:
         if level >= len(self.stack):
             return None
         code, offset = self.stack[level]
-        return Expression.at(_place(code, offset), code)
+        return Expression.at(_place(code, offset))
 
 
 def site(frame: FrameType | None) -> Site:
@@ -105,13 +105,25 @@ def frames_of_program(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-@lru_cache(maxsize=4096)
-def _position(code_id: int, offset: int, code: CodeType) -> tuple[int | None, ...]:
-    return next(islice(code.co_positions(), offset // 2, None), (None, None, None, None))
+_places: dict[tuple[int, int], tuple[CodeType, Place]] = {}
+"""Places by identity of the code object, which is kept so that its identity stays its own."""
 
 
 def _place(code: CodeType, offset: int) -> Place:
-    row, end_row, column, end_column = _position(id(code), offset, code)
+    known = _places.get((id(code), offset))
+    if known is not None and known[0] is code:
+        return known[1]
+    found = _read_place(code, offset)
+    if len(_places) > 4096:
+        _places.clear()
+    _places[id(code), offset] = code, found
+    return found
+
+
+def _read_place(code: CodeType, offset: int) -> Place:
+    nowhere = (None, None, None, None)
+    positions = next(islice(code.co_positions(), offset // 2, None), nowhere)
+    row, end_row, column, end_column = positions
     if row is None:
         return Place(code.co_filename, Location(code.co_firstlineno, 1))
     end = None if end_row is None or end_column is None else Location(end_row, end_column + 1)
@@ -136,7 +148,7 @@ class _Source:
 
 
 @lru_cache(maxsize=256)
-def _source(filename: str, text: str) -> _Source | None:
+def _source(text: str) -> _Source | None:
     try:
         return _Source(text)
     except (SyntaxError, ValueError, RecursionError):
@@ -152,11 +164,11 @@ class Expression:
     source: _Source
 
     @classmethod
-    def at(cls, place: Place, code: CodeType | None = None) -> Expression | None:
+    def at(cls, place: Place) -> Expression | None:
         """Find the expression that spans exactly ``place``; ``None`` without its source."""
         end = place.end_location
         text = "".join(linecache.getlines(place.filename))
-        source = _source(place.filename, text) if text else None
+        source = _source(text) if text else None
         if source is None or end is None:
             return None
         span = (place.location.row, place.location.column - 1, end.row, end.column - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -126,7 +126,10 @@ class Watch:
         self._refuse(parts)
         pending = self._pending[run] = _Pending(parts)
         aside = [
-            leaf for part in parts for account in part.open for leaf in part.arrivals[account].leaves
+            leaf
+            for part in parts
+            for account in part.open
+            for leaf in part.arrivals[account].leaves
         ]
         aside += [leaf for part in parts if part.hidden for leaf in part.hidden.set_aside]
         if aside:
@@ -194,12 +197,12 @@ class Watch:
                 event = Spend(name, frozenset(), where.place, coasting=moved)
                 self._act(self.ledger.post(event), Moment.AFTER_STEP)
 
-    def cleared(self, holder: Optimizer | nn.Module, where: Site) -> None:
+    def cleared(self, holder: Optimizer | nn.Module) -> None:
         """Take note that the gradients of an optimizer or a module were cleared."""
         if isinstance(holder, Optimizer):
             accounts = self.registry.held_by(holder)
             if accounts:
-                self.ledger.post(Clear(accounts, None))
+                self.ledger.post(Clear(accounts))
             return
         held = self.ledger.holding(self.registry.accounts)
         if not held:
@@ -211,7 +214,7 @@ class Watch:
             if all(id(p) in inside for p in self.registry.parameters(account))
         ]
         if whole:
-            self.ledger.post(Clear(frozenset(whole), None))
+            self.ledger.post(Clear(frozenset(whole)))
 
     def end(self) -> None:
         """Judge what no step has judged; raise if that is how the guard acts."""
@@ -222,7 +225,11 @@ class Watch:
         name = named.name
         graph = run.graph if named.outputs is None else Graph(roots_of(named.outputs))
         reading = Reading(graph, self.registry, run.inputs)
-        if self.learner and reading.strangers and self.learner.by_parameter(reading.strangers, run.frame):
+        if (
+            self.learner
+            and reading.strangers
+            and self.learner.by_parameter(reading.strangers, run.frame)
+        ):
             reading = Reading(graph, self.registry, run.inputs)
         rule = self.policy.rule(name) or Rule()
 
@@ -233,14 +240,14 @@ class Watch:
         missing = self.ledger.missing(name, reading.arrivals)
         event = Backward(
             name,
-            tuple(self._deposit(arrival, rule, name, run) for arrival in reading.arrivals.values()),
+            tuple(self._deposit(arrival, rule) for arrival in reading.arrivals.values()),
             run.site.place,
             untrainable=self.registry.untrainable(missing) if missing else frozenset(),
             blind=bool(graph.blind),
         )
         self._settle(event)
         part = _Part(event, reading.arrivals)
-        self._prove(part, graph, run, named, alone)
+        self._prove(part, run, named, alone=alone)
         self._explain(part, graph, run)
         if graph.blind and run.inputs is None:
 
@@ -251,9 +258,9 @@ class Watch:
             part.hidden = Hidden(self.registry, reading, foreign, aside=aside)
         return part
 
-    def _deposit(self, arrival: Arrival, rule: Rule, name: str, run: Pass) -> Deposit:
+    def _deposit(self, arrival: Arrival, rule: Rule) -> Deposit:
         deposit = Deposit(arrival.account, arrival.behind, arrival.sure)
-        kind, model = classify(rule, deposit)
+        kind, _ = classify(rule, deposit)
         if kind is Kind.MEANT:
             return deposit
         holder = self.registry.holder(arrival.account)
@@ -262,16 +269,17 @@ class Watch:
             holder = self.registry.holder(arrival.account)
         return replace(deposit, holder=holder)
 
-    def _prove(self, part: _Part, graph: Graph, run: Pass, named: Named, alone: bool) -> None:
+    def _prove(self, part: _Part, run: Pass, named: Named, *, alone: bool) -> None:
         """Confirm each leak once, or leave it open until the backward has run."""
         acquitted: set[Account] = set()
         for accusation in self._accusations(part.event):
             key = (accusation.loss, accusation.model, *run.site.key)
             if self.docket.proved(key):
                 continue
-            answer = Answer.NONE
-            if self.docket.due(key):
-                answer = self._ask(part.arrivals[accusation.account], run, named, alone)
+            if not self.docket.due(key):
+                acquitted.add(accusation.account)
+                continue
+            answer = self._ask(part.arrivals[accusation.account], run, named, alone)
             if answer is Answer.OPEN:
                 part.open[accusation.account] = key
             elif answer is Answer.LIVE:
@@ -351,10 +359,7 @@ class Watch:
         if not self.raises:
             return
         refused = [
-            finding
-            for part in parts
-            if not part.open
-            for finding in self._leaks(part.event)
+            finding for part in parts if not part.open for finding in self._leaks(part.event)
         ]
         if refused:
             raise IsolationError(_by_severity(refused))
@@ -420,8 +425,9 @@ class Watch:
             return
         known = ", ".join(f"`{name}`" for name in self.policy) or "none"
         text = (
-            f"backward of `{shown}`, which the policy does not speak of{suggestion(shown, list(self.policy))}"
-            f"; its losses are: {known}. Name it with `guard.loss(...)` or `guard.watch(...)`"
+            f"backward of `{shown}`, which the policy does not speak of"
+            f"{suggestion(shown, list(self.policy))}; its losses are: {known}. "
+            "Name it with `guard.loss(...)` or `guard.watch(...)`"
         )
         if self.strict:
             raise PolicyError(text)
@@ -442,7 +448,7 @@ class Watch:
     def _absent(self, loss: str, model: str) -> Evidence:
         return evidence.absent(model, loss, self.calls)
 
-    def _accounts_changed(self, parts: Callable[[Account], Sequence[Account]]) -> None:
+    def _accounts_changed(self, parts: Callable[[Account], Iterable[Account]]) -> None:
         self.ledger.split(parts)
         self.ledger.models = tuple(self.registry.names())
         self.balance.forget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -37,8 +38,8 @@ def same_bits(left: Any, right: Any) -> bool:
 
 
 def outcome(trainer: Trainer, **ignored: Any) -> dict[str, Any]:
-    """All that a run left, besides the settings named in ``ignored``."""
-    state = trainer.state_dict()
+    """Copy all that a run left, besides the settings named in ``ignored``."""
+    state = copy.deepcopy(trainer.state_dict())
     return {**state, "settings": {**state["settings"], **ignored}}
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import signal
 import time
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_buffers_and_the_global_random_state_are_resumed_too() -> None:
 
     first = Trainer(small(), make_pair=stochastic_pair)
     first.train(until=3)
-    state = first.state_dict()
+    state = copy.deepcopy(first.state_dict())
     torch.rand(7)
     second = Trainer(small(), make_pair=stochastic_pair)
     second.load_state_dict(state)
@@ -102,7 +103,7 @@ def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
 
 
 def test_resuming_under_other_settings_is_refused_by_name(tmp_path: Path) -> None:
-    """Property: a setting that shapes the run must not change half-way, and the message says which."""
+    """Property: a setting that shapes the run cannot change half-way, and is named."""
     run(small(), tmp_path, draw=False)
     with pytest.raises(SettingsError, match=r"another run: n_critic was 2, is 3$"):
         run(small(n_critic=3), tmp_path, resume=True, draw=False)

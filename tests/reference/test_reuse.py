@@ -101,8 +101,8 @@ def test_reuse_saves_one_call_of_the_generator_a_step() -> None:
 def test_samples_that_something_wrote_to_are_made_anew(make_pair: Any) -> None:
     """Property: if the critic changes the samples, or the generator, reuse would be wrong.
 
-    The critic of one pair works in place, so that the samples are not the generator's any more; that
-    of the other trains a bias of the generator, so that the generator would make others now.
+    The critic of one pair works in place, so that the samples are not the generator's any more;
+    that of the other trains a bias of the generator, so that the generator would make others now.
     """
     reusing, recomputing = twins(make_pair, guard=False, constraint="clip")
     for _ in range(3):
@@ -124,7 +124,7 @@ def test_only_the_samples_that_are_reused_keep_a_graph() -> None:
 
 
 def test_noise_and_data_are_unrelated() -> None:
-    """Property: the noise is not the data's random stream over again, though one seed makes both."""
+    """Property: one seed makes both, and yet the noise does not repeat the data's stream."""
     trainer = Trainer(small())
     assert not torch.equal(
         torch.rand(8, generator=trainer.noise_rng), torch.rand(8, generator=trainer.batches._rng)

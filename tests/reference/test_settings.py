@@ -27,7 +27,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "message"), BAD, ids=lambda part: str(part))
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=str)
 def test_a_setting_out_of_range_is_refused_in_words(changes: dict[str, Any], message: str) -> None:
     """Property: the message names the setting, what it must be, and what it was."""
     with pytest.raises(SettingsError) as caught:

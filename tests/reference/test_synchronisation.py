@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from reference_support import in_words, small
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradguard.reference import DivergedError, Metrics, Trainer
+from gradguard.reference import DivergedError, Metrics, Pair, Settings, Trainer, mlp_pair
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -19,15 +23,18 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 #: Operations for which the host waits until the device has a value.
-READS = ("_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero", "unique", "masked_select")
+WAITING = {"_local_scalar_dense", "equal", "is_nonzero", "masked_select", "nonzero", "_unique2"}
+
+#: Methods that copy to the host, which on the CPU leave no operation to see.
+COPYING = {Tensor.cpu, Tensor.numpy, Tensor.tolist, Tensor.item, Tensor.__repr__}
 
 
 class SynchronisationError(AssertionError):
     """Raised at an operation that reads a value."""
 
 
-class NoReads(TorchDispatchMode):
-    """Fails at every operation that makes the host wait, and counts the others."""
+class _Operations(TorchDispatchMode):
+    """Counts operations, and fails at those that make the host wait."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,31 +42,71 @@ class NoReads(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        kwargs = kwargs or {}
-        name = func.overloadpacket.__name__
-        to_host = name == "_to_copy" and str(kwargs.get("device", "")) == "cpu"
-        if name in READS or to_host:
+        if func.overloadpacket.__name__ in WAITING:
             raise SynchronisationError(f"{func} reads a value")
         self.operations += 1
+        return func(*args, **(kwargs or {}))
+
+
+class _Methods(TorchFunctionMode):
+    """Fails at methods that copy to the host."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        kwargs = kwargs or {}
+        blocking = func is Tensor.to and "cpu" in map(str, args) and not kwargs.get("non_blocking")
+        if func in COPYING or blocking:
+            raise SynchronisationError(f"{func} copies to the host")
         return func(*args, **kwargs)
+
+
+@contextmanager
+def no_reads() -> Iterator[_Operations]:
+    """Fail at whatever makes the host wait for the device."""
+    with _Methods(), _Operations() as operations:
+        yield operations
+
+
+class Settled(nn.Sequential):
+    """Stays where it is: parameters without values cannot be moved."""
+
+    def to(self, *_: Any, **__: Any) -> Settled:
+        """Do nothing."""
+        return self
+
+
+def settled_pair(settings: Settings) -> Pair:
+    """Build the default pair of modules that do not move."""
+    critic, generator = mlp_pair(settings)
+    return Pair(Settled(critic), Settled(generator))
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=in_words)
 def test_no_step_waits_for_the_device(variant: dict[str, Any]) -> None:
-    """Property: between two reads of the losses, no operation reads a value or copies to the host."""
+    """Property: between two reads of the losses, nothing reads a value or copies to the host."""
     trainer = Trainer(small(**variant))
-    with NoReads() as watched:
+    with no_reads() as watched:
         trainer.train()
     assert watched.operations > 100
-    with pytest.raises(SynchronisationError), NoReads():
-        trainer.metrics._pending[0][0].item()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [float, bool, Tensor.item, Tensor.tolist, Tensor.cpu, Tensor.numpy, Tensor.nonzero, repr],
+    ids=lambda read: read.__name__,
+)
+def test_a_wait_would_be_seen(read: Callable[[Tensor], object]) -> None:
+    """Property: the test above can fail: any way to read a tensor is noticed."""
+    value = torch.ones(())
+    with pytest.raises(SynchronisationError), no_reads():
+        read(value)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=in_words)
 def test_a_step_runs_without_any_values(variant: dict[str, Any]) -> None:
     """Property: with tensors that have no values, where every read raises, steps still run."""
     with FakeTensorMode():
-        trainer = Trainer(small(**variant))
+        trainer = Trainer(small(**variant), make_pair=settled_pair)
         trainer.train(until=3)
         with pytest.raises(RuntimeError):
             trainer.metrics.read()
@@ -70,7 +117,7 @@ def test_all_pending_metrics_are_read_in_one_copy() -> None:
     metrics = Metrics("a", "b")
     for step in range(100):
         metrics.record(torch.tensor(float(step)), torch.tensor(-1.0))
-    with NoReads() as watched:
+    with _Operations() as watched:
         assert metrics.read() == {"a": 99.0, "b": -1.0}
     assert watched.operations <= 3
     assert metrics.history()["a"] == [float(step) for step in range(100)]
@@ -84,7 +131,7 @@ def test_metrics_hold_no_graph() -> None:
 
 
 def test_reading_twice_changes_nothing_and_nothing_recorded_reads_as_nothing() -> None:
-    """Property: a read without news repeats the last values; before the first step there are none."""
+    """Property: a read without news repeats the last values, and begins with none."""
     metrics = Metrics("loss")
     assert metrics.read() == {}
     metrics.record(torch.tensor(2.0))

@@ -5,10 +5,6 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils import parametrizations
-
 from graph_kinds_base import (
     Stages,
     data,
@@ -22,6 +18,9 @@ from graph_kinds_base import (
     spill,
     starved,
 )
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
 
 
 def _penalty(critic: nn.Module, points: Tensor) -> Tensor:

@@ -7,12 +7,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
-from torch.nn import functional
-from torch.nn.utils import parametrizations
-from torch.utils.checkpoint import checkpoint
-
 from graph_kinds_base import (
     Stages,
     data,
@@ -25,6 +19,11 @@ from graph_kinds_base import (
     spill,
     zero,
 )
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional
+from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 _GAN_WITH_A_LIVE_FAKE = (
     of(

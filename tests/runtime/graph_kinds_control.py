@@ -5,10 +5,6 @@
 import copy
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional
-
 from graph_kinds_base import (
     Stages,
     data,
@@ -21,6 +17,9 @@ from graph_kinds_base import (
     shadow,
     spill,
 )
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
 
 
 def _score(critic: nn.Module, state: Tensor, action: Tensor) -> Tensor:

@@ -3,10 +3,6 @@
 # ruff: noqa: D103  A kind is described by its name and its claims.
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional
-
 from graph_kinds_base import (
     Stages,
     data,
@@ -20,6 +16,9 @@ from graph_kinds_base import (
     spill,
     starved,
 )
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
 
 
 @kind(

@@ -3,9 +3,6 @@
 # ruff: noqa: D103  A kind is described by its name and its claims.
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
 from graph_kinds_base import (
     Stages,
     data,
@@ -17,6 +14,8 @@ from graph_kinds_base import (
     of,
     spill,
 )
+from torch import Tensor, nn
+from torch.nn import functional
 
 
 @kind(

@@ -5,12 +5,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from random_programs import Program, build, interpret
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 import gradguard
-
-from random_programs import Program, build, interpret
 
 Gradients = Sequence[Tensor | None]
 Models = Mapping[str, nn.Module]

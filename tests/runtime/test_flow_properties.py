@@ -5,12 +5,6 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import assume, given, settings, strategies as st
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-
-import gradguard
-from gradguard import Reach
-
 from random_answers import (
     gradients,
     passes_through,
@@ -21,6 +15,11 @@ from random_answers import (
     trainable,
 )
 from random_programs import Program, build, interpret, programs
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import gradguard
+from gradguard import Reach
 
 thorough = settings(deadline=None, max_examples=300)
 brief = settings(deadline=None, max_examples=100)
@@ -149,7 +148,7 @@ def rules(models: int) -> st.SearchStrategy[dict[str, list[str]]]:
     )
 
 
-@thorough
+@brief
 @given(programs(calls_only=True), st.data())
 def test_guard_calls_a_dead_end_what_has_nothing_allowed_below_its_calls(
     program: Program, choice: st.DataObject

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from graph_kinds import KINDS, Kind, Loss, Rule, Truth
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 import gradguard
-
-from graph_kinds import KINDS, Kind, Loss, Rule, Truth
 
 REACHED = {Truth.MEANT, Truth.LEAK, Truth.SHADOW, Truth.SPILL, Truth.ZERO, Truth.EXCUSED}
 

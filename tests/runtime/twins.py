@@ -128,8 +128,9 @@ def assert_clean(
     """
     guard = recorded(program, build, policy, **options)
     assert guard.findings == []
-    bare, scene = build(), build()
+    bare = build()
     program(bare)
+    scene = build()
     with gradguard.Guard(scene.models, policy, **options):
         program(scene)
     assert same(bare.state(), scene.state())

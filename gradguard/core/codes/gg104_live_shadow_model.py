@@ -23,7 +23,8 @@ parameters of its own. What goes wrong is around them:
   go down by moving the goal (GG103).
 
 If the parameters are *shared* rather than copied (`target = online`), there is no shadow model at
-all: the loss trains its own target, and the finding is about the online model.
+all, and the loss trains its own target. By default that is allowed, as the parameters also belong
+to a model that the loss may train; with `never("target")` in the policy it is an error (GG103).
 
 It is harmless, apart from the wasted work, if nothing ever reads the shadow model's `.grad`.
 

@@ -1,0 +1,109 @@
+"""Hazards of compiled regions: H12."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import gradguard
+from gradguard import Reach
+
+from .twins import POLICY, Scene, assert_clean, pair, recorded, row, said
+
+# Dynamo looks at `.grad` of what it is given; its own warning of that is not our subject.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+
+
+@pytest.fixture
+def compiler() -> Iterator[Callable[..., Any]]:
+    """Compile to the aot_eager backend, whole graphs only, and forget it all afterwards."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield lambda function: torch.compile(function, backend="aot_eager", fullgraph=True)
+    torch._dynamo.reset()
+
+
+def test_h12_compiled_models_are_unknown_until_backward_confirms(
+    compiler: Callable[..., Any],
+) -> None:
+    """A leak between compiled models is found; the same step with a detach is clean."""
+    built = pair()
+    critic, generator = compiler(built.critic), compiler(built.generator)
+    losses = {"critic_loss": critic(generator(built.z)).mean()}
+    matrix = gradguard.flow(losses, built.models)
+    assert matrix["critic_loss", "generator"] is Reach.UNKNOWN
+
+    def build() -> Scene:
+        fresh = pair()
+        for name in ("critic", "generator"):
+            built.models[name].load_state_dict(fresh.models[name].state_dict())
+            built.models[name].zero_grad()
+        return Scene({**built.models}, z=built.z, real=built.real)
+
+    def leaking(_: Scene) -> None:
+        fake = generator(built.z)
+        critic_loss = critic(fake).mean()  # leak
+        critic_loss.backward()
+
+    def correct(_: Scene) -> None:
+        fake = generator(built.z)
+        critic_loss = critic(fake.detach()).mean()
+        critic_loss.backward()
+
+    expected = [("GG101", "critic_loss", "generator", row(leaking, "leak"))]
+    assert said(recorded(leaking, build).findings) == expected
+    assert_clean(correct, build)
+
+
+def test_h12_a_detach_inside_a_compiled_region_is_respected(compiler: Callable[..., Any]) -> None:
+    """One region that holds both models over-approximates reach; what it sends decides."""
+    built = pair()
+
+    @compiler
+    def loss_of(z: Tensor, *, cut: bool) -> Tensor:
+        fake = built.generator(z)
+        score = built.critic(fake.detach() if cut else fake).mean()
+        assert isinstance(score, Tensor)
+        return score
+
+    for cut, sent in ((True, Reach.NONE), (False, Reach.REACHED)):
+        losses = {"critic_loss": loss_of(built.z, cut=cut)}
+        known = gradguard.flow(losses, built.models)["critic_loss", "generator"]
+        assert known in {Reach.UNKNOWN, sent}
+        numeric = gradguard.flow(losses, built.models, numeric=True)
+        assert numeric["critic_loss", "generator"] is sent
+        guard = gradguard.Guard(built.models, POLICY, on_violation="record")
+        with guard:
+            critic_loss = loss_of(built.z, cut=cut)
+            critic_loss.backward()
+            built.generator_opt.step()
+        codes = [(f.code, f.loss, f.model) for f in guard.findings]
+        assert codes == ([] if cut else [("GG103", "critic_loss", "generator")])
+        built.generator.zero_grad()
+
+
+def test_h12_a_guard_breaks_no_graph(compiler: Callable[..., Any]) -> None:
+    """A step compiled without a guard is neither broken nor compiled again under one."""
+    built = pair()
+    critic = compiler(built.critic)
+    critic(built.real).mean().backward()
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    with gradguard.Guard(built.models, POLICY):
+        for _ in range(3):
+            critic_loss = critic(built.real).mean()
+            critic_loss.backward()
+    critic(built.real).mean().backward()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+def test_h12_a_step_first_compiled_under_a_guard_is_whole(compiler: Callable[..., Any]) -> None:
+    """Compilation inside a guard sees no trace of it: one graph, no break."""
+    built = pair()
+    with gradguard.Guard(built.models, POLICY):
+        critic_loss = compiler(lambda x: built.critic(x).mean())(built.real)
+        critic_loss.backward()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not torch._dynamo.utils.counters["graph_break"]
