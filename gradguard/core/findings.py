@@ -165,7 +165,10 @@ class IsolationError(Exception):
 
     def __init__(self, findings: tuple[Finding, ...] | list[Finding]) -> None:
         """Carry ``findings``; the message is their rendering."""
-        self.findings: tuple[Finding, ...] = tuple(findings)
+        severities = list(Severity)
+        self.findings: tuple[Finding, ...] = tuple(
+            sorted(findings, key=lambda finding: severities.index(finding.severity))
+        )
         super().__init__("\n" + "\n".join(str(finding) for finding in self.findings))
 
     def __reduce__(self) -> tuple[type[IsolationError], tuple[tuple[Finding, ...]]]:

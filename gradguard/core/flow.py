@@ -10,7 +10,8 @@ from typing import Any
 
 from gradguard.core.events import Backward
 from gradguard.core.findings import Finding
-from gradguard.core.ledger import Kind, Ledger
+from gradguard.core.judgement import Kind
+from gradguard.core.ledger import Ledger
 from gradguard.core.policy import Policy
 
 __all__ = ["FlowMatrix", "Reach"]
@@ -144,17 +145,18 @@ class FlowMatrix:
     def __rich__(self) -> Any:
         """Render the matrix for a rich console."""
         from rich.table import Table
+        from rich.text import Text
 
         styles = {"●": "green", "○": "yellow", "✗": "bold red", "!": "bold red", "?": "magenta"}
         used: dict[str, str] = {}
         table = Table(title="what reaches what", caption_justify="left")
         table.add_column("loss")
         for model in self.models:
-            table.add_column(model, justify="center")
+            table.add_column(Text(model), justify="center")
         for loss, cells in self._rows():
             used.update(cells)
-            marks = [f"[{styles.get(s, 'dim')}]{s}[/]" for s, _ in cells]
-            table.add_row(loss, *marks)
+            marks = [Text(sign, style=styles.get(sign, "dim")) for sign, _ in cells]
+            table.add_row(Text(loss), *marks)
         table.caption = "  ".join(f"{sign} {text}" for sign, text in used.items())
         return table
 

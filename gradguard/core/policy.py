@@ -109,8 +109,9 @@ class Rule:
 
     def to_dict(self) -> dict[str, list[str]]:
         """Return the rule as the table that a policy file holds."""
-        table = {"only": self.only, "must": self.must, "may": self.may, "never": self.never}
-        return {key: sorted(names) for key, names in table.items() if names is not None and names}
+        table: dict[str, list[str]] = {} if self.only is None else {"only": sorted(self.only)}
+        others = {"must": self.must, "may": self.may, "never": self.never}
+        return table | {key: sorted(names) for key, names in others.items() if names}
 
 
 def must(*models: str) -> Rule:
@@ -273,23 +274,27 @@ def _loss(name: object) -> str:
 def _rule(loss: str, value: object) -> Rule:
     try:
         if isinstance(value, Rule):
-            return value
+            return _saying(value)
         if isinstance(value, str) or not isinstance(value, Mapping):
-            return Rule(only=_names(value))
+            return _saying(Rule(only=_names(value)))
         unknown = [key for key in value if key not in _KEYS]
         if unknown:
             raise PolicyError(
                 f"unknown key {unknown[0]!r}{suggestion(str(unknown[0]), _KEYS)}; "
                 "a rule has the keys only, must, may, never"
             )
-        if not value:
-            raise PolicyError("an empty table says nothing; use only, must, may or never")
         rule = Rule()
         for key, names in value.items():
             rule = replace(rule, **{key: _names(names)})
-        return rule
+        return _saying(rule)
     except PolicyError as error:
         raise PolicyError(f"the policy for `{loss}`: {error}") from None
+
+
+def _saying(rule: Rule) -> Rule:
+    if rule == Rule():
+        raise PolicyError("an empty table says nothing; use only, must, may or never")
+    return rule
 
 
 def _names(value: object) -> frozenset[str]:

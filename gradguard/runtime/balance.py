@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gradguard.core.events import Account, Clear
-from gradguard.core.ledger import Accusation, Ledger
+from gradguard.core.judgement import Accusation
+from gradguard.core.ledger import Ledger
 from gradguard.core.verdicts import Saw
 from gradguard.runtime.proof import Answer, Docket, has_value, judge
 from gradguard.runtime.registry import Registry
@@ -54,6 +55,13 @@ class Balance:
         ]
         if gone:
             self._ledger.post(Clear(frozenset(gone)))
+
+    def settle(self, accounts: Iterable[Account]) -> None:
+        """Bring the ledger up to date with ``accounts`` before more is deposited in them."""
+        held = self._ledger.holding(accounts)
+        if held:
+            self.sweep(held)
+            self.leftovers(held)
 
     def leftovers(self, accounts: Iterable[Account]) -> None:
         """Look at accounts in which something old lies while something meant is about to come."""

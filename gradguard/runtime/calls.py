@@ -87,58 +87,74 @@ class Calls:
         self.registry = registry
         self.tracks: dict[str, Track] = {}
         self._learn = learn
-        self._units: dict[int, tuple[weakref.ref[nn.Module], Track | None]] = {}
+        self._units: dict[int, tuple[weakref.ref[nn.Module], tuple[Track, ...]]] = {}
 
     def forget(self) -> None:
         """Classify modules anew: the accounts have changed."""
         self._units.clear()
 
-    def track(self, module: nn.Module, frame: FrameType | None) -> Track | None:
-        """Return the track that a call of ``module`` belongs to, if it belongs to a model.
+    def _tracks_of(self, module: nn.Module, frame: FrameType | None) -> tuple[Track, ...]:
+        """Return the tracks that a call of ``module`` belongs to.
 
         A container that wholly holds another model has no calls of its own; its children do.
         """
-        known = self._units.get(id(module))
-        if known is not None and known[0]() is module:
-            return known[1]
-        track = self._classify(module, frame)
-        self._units[id(module)] = (weakref.ref(module), track)
-        return track
-
-    def _classify(self, module: nn.Module, frame: FrameType | None) -> Track | None:
-        parameters = list(module.parameters())
-        if not parameters:
-            return None
-        name, touched = self.registry.model_of(parameters)
-        if name is None and not touched and self._learn is not None:
-            name = self._learn(module, frame)
-        if name is None or self._holds_a_model(module, name):
-            return None
-        return self.tracks.setdefault(name, Track())
+        if not any(True for _ in module.parameters()):
+            return ()
+        names, touched = self.registry.called_by(module)
+        if not names and not touched and self._learn is not None:
+            learned = self._learn(module, frame)
+            names = [learned] if learned is not None else []
+        return tuple(
+            self.tracks.setdefault(name, Track())
+            for name in names
+            if not self._holds_a_model(module, name)
+        )
 
     def _holds_a_model(self, module: nn.Module, name: str) -> bool:
         inner = self.registry.inside(name)
-        return any(self.registry.owned(parameter) & inner for parameter in module.parameters())
+        return bool(inner) and any(
+            self.registry.owned(parameter) & inner for parameter in module.parameters()
+        )
 
     def called(
         self, original: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any
     ) -> Any:
         """Run a call of ``module`` and record what it made."""
         known = self._units.get(id(module))
-        if known is not None and known[0]() is module:
-            track = known[1]
-        else:
-            track = self.track(module, sys._getframe(2))
-        if track is None or sequence_number is None:
-            return original(module, *args, **kwargs)
+        if known is None or known[0]() is not module:
+            found = self._tracks_of(module, sys._getframe(2))
+            known = self._units[id(module)] = (weakref.ref(module), found)
         thread = get_ident()
-        if thread in track.inside:
+        tracks = [track for track in known[1] if thread not in track.inside]
+        if not tracks or sequence_number is None:
             return original(module, *args, **kwargs)
         where = site(sys._getframe(2))
-        track.inside.add(thread)
+        for track in tracks:
+            track.inside.add(thread)
         start = sequence_number()
         try:
             return original(module, *args, **kwargs)
         finally:
-            track.inside.discard(thread)
-            track.add(start, sequence_number(), where, thread)
+            end = sequence_number()
+            for track in tracks:
+                track.inside.discard(thread)
+                track.add(start, end, where, thread)
+
+    def quiet(self, module: nn.Module) -> bool:
+        """Say whether a call of ``module`` needs no record: it is no model's, or within one's."""
+        known = self._units.get(id(module))
+        if known is None or known[0]() is not module:
+            return False
+        return not known[1] or all(get_ident() in track.inside for track in known[1])
+
+    def offsets(self, first: int, last: int) -> tuple[Any, ...]:
+        """Return where the calls since ``first`` lie relative to ``last``: equal in equal loops."""
+        found: list[Any] = []
+        for name, track in self.tracks.items():
+            starts, ends = track.starts, track.ends
+            position = len(ends)
+            while position and ends[position - 1] > first:
+                position -= 1
+                found += (last - starts[position], last - ends[position])
+            found += (name, len(track.threads))
+        return tuple(found)

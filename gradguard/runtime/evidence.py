@@ -27,6 +27,7 @@ class Accused:
     Attributes:
         loss: The name of the loss.
         model: The name of the model.
+        passes: True if the loss only passes through the model.
         arrival: What of the model is reached.
         graph: The graph of the loss.
         calls: The calls that were seen.
@@ -37,6 +38,7 @@ class Accused:
 
     loss: str
     model: str
+    passes: bool
     arrival: Arrival
     graph: Graph
     calls: Calls
@@ -47,7 +49,9 @@ class Accused:
     def evidence(self) -> Evidence:
         """Say where the model's output was made, where it enters the loss and what to write."""
         part = set(self.arrival.part) or set(self.arrival.nodes)
-        edge = self.graph.first(part)
+        # What leads nowhere else enters the loss where it is first used; what is passed through,
+        # where it is used last.
+        edge = self.graph.leaving(part, last=self.passes)
         consumer, entered = edge if edge is not None else (None, self.arrival.nodes[0])
         if self.arrival.part:
             found = _call_around(entered, self.calls, self.arrival.account.owners)

@@ -81,7 +81,7 @@ def reached_leaves(
     if not isinstance(loss, Tensor):
         raise TypeError(f"{name} is a {type(loss).__name__}, not a tensor")
     graph = Graph(roots_of([loss]))
-    if not graph.edges:
+    if graph.empty:
         raise RuntimeError(
             f"{name} has no graph: it was computed under no_grad, detached, or from frozen "
             "parameters only"

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from gradguard.core.events import Backward, Deposit
-from gradguard.core.findings import IsolationError, Severity
+from gradguard.core.findings import IsolationError
 from gradguard.core.flow import FlowMatrix, Reach
 from gradguard.core.ledger import Ledger
 from gradguard.core.policy import Policy, Rule
@@ -134,7 +134,7 @@ def assert_isolated(loss: Tensor, only: Any) -> None:
     model = spelled[-1] if spelled else type(only).__name__
     name = next(iter(loss_names(where)), "loss")
     graph = Graph(roots_of([loss]))
-    if not graph.edges:
+    if graph.empty:
         raise RuntimeError(
             f"`{name}` has no graph: it was computed under no_grad, detached, or from frozen "
             "parameters only"
@@ -164,7 +164,15 @@ def assert_isolated(loss: Tensor, only: Any) -> None:
                 evidence=None
                 if model in arrival.account.owners
                 else evidence.Accused(
-                    name, arrival.account.owners[0], arrival, graph, calls, registry, where, frame
+                    loss=name,
+                    model=arrival.account.owners[0],
+                    passes=False,
+                    arrival=arrival,
+                    graph=graph,
+                    calls=calls,
+                    registry=registry,
+                    where=where,
+                    frame=frame,
                 ).evidence(),
             )
             for arrival in reading.arrivals.values()
@@ -177,4 +185,4 @@ def assert_isolated(loss: Tensor, only: Any) -> None:
     sightings = [*ledger.post(event), *ledger.end()]
     found = [s.finding for s in sightings if s.verdict.raises is not Moment.NEVER]
     if found:
-        raise IsolationError(sorted(found, key=lambda f: f.severity is not Severity.ERROR))
+        raise IsolationError(found)

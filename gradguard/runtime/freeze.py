@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from gradguard.core.codes import code
-from gradguard.core.findings import Finding, IsolationError, Place, Severity, TraceStep
+from gradguard.core.findings import Finding, IsolationError, TraceStep
 from gradguard.runtime.names import argument_names
 from gradguard.runtime.registry import Model
 from gradguard.runtime.sites import site
 
 __all__ = ["frozen"]
+
+_SHOWN = 3
 
 
 @dataclass(slots=True)
@@ -27,6 +29,7 @@ class _Held:
     model: str
     name: str
     tensor: Tensor
+    flag: bool
     version: int
     value: Tensor | None
 
@@ -38,8 +41,7 @@ class _Held:
         return bool(self.tensor._version != self.version)
 
 
-@contextmanager
-def frozen(*models: Any, values: bool = True) -> Iterator[None]:
+class frozen:  # noqa: N801  a context manager that reads as a word
     """Hold models fixed inside the block: parameters, buffers, and each ``requires_grad``.
 
     Inside, no parameter of ``models`` requires gradient, so no loss trains them, though every loss
@@ -50,12 +52,12 @@ def frozen(*models: Any, values: bool = True) -> Iterator[None]:
         *models: Modules, parameters or collections of them.
         values: Compare values, which costs one copy of the models and finds every change, also by
             optimizers and through ``.data``. With ``False`` only version counters are compared:
-            free, but writes through ``.data`` and fused optimizers go unseen.
+            free, but writes through ``.data`` and by fused optimizers go unseen.
 
     Raises:
-        IsolationError: At the end of the block: GG401 if a parameter was unfrozen or changed,
-            GG403 if a buffer changed, such as the statistics of a batch norm in train mode. An
-            exception that is on its way already is never replaced.
+        IsolationError: At the end of the block: GG401 if a parameter was unfrozen, changed or
+            replaced, GG403 if a buffer was, such as the statistics of a batch norm in train mode.
+            An exception that is on its way already is never replaced.
 
     Example:
         >>> import torch, gradguard
@@ -66,34 +68,91 @@ def frozen(*models: Any, values: bool = True) -> Iterator[None]:
         >>> critic.weight.requires_grad
         True
     """
-    if not models:
-        raise ValueError("name at least one model, such as `gradguard.frozen(critic)`")
-    where = site(sys._getframe(2))
-    spelled = argument_names(where, len(models), "frozen")
-    names = spelled or [type(model).__name__ for model in models]
-    named = [Model(name, spec) for name, spec in zip(names, models, strict=True)]
-    parameters = [
-        _Held(*found, found[2]._version, _copy(found[2], values)) for found in _parameters(named)
-    ]
-    buffers = [
-        _Held(*found, found[2]._version, _copy(found[2], values)) for found in _buffers(named)
-    ]
-    flags = [(held.tensor, held.tensor.requires_grad) for held in parameters]
-    unfrozen: list[_Held] = []
-    failed = True
-    try:
-        for tensor, _ in flags:
-            tensor.requires_grad_(False)
-        yield
-        unfrozen = [held for held in parameters if held.tensor.requires_grad]
-        failed = False
-    finally:
-        for tensor, flag in flags:
-            tensor.requires_grad_(flag)
-        if not failed:
-            findings = [*_judge(where.place, parameters, unfrozen, buffers)]
-            if findings:
-                raise IsolationError(findings)
+
+    def __init__(self, *models: Any, values: bool = True) -> None:
+        """Check the models; nothing is frozen yet."""
+        if not models:
+            raise ValueError("name at least one model, such as `gradguard.frozen(critic)`")
+        self._site = site(sys._getframe(1))
+        spelled = argument_names(self._site, len(models), "frozen")
+        names = spelled or [type(model).__name__ for model in models]
+        self._models = [Model(name, spec) for name, spec in zip(names, models, strict=True)]
+        self._values = values
+        self._parameters: list[_Held] = []
+        self._buffers: list[_Held] = []
+        self._active = False
+
+    def __enter__(self) -> Self:
+        """Freeze."""
+        if self._active:
+            raise RuntimeError("this block is active already; make another `gradguard.frozen`")
+        self._active = True
+        self._parameters = [self._hold(*found) for found in _parameters(self._models)]
+        self._buffers = [self._hold(*found) for found in _buffers(self._models)]
+        for held in self._parameters:
+            held.tensor.requires_grad_(False)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Restore every flag, and verify that nothing has changed."""
+        unfrozen = [held for held in self._parameters if held.tensor.requires_grad]
+        for held in self._parameters:
+            held.tensor.requires_grad_(held.flag)
+        self._active = False
+        findings = [] if error is not None else list(self._judge(unfrozen))
+        self._parameters, self._buffers = [], []
+        if findings:
+            raise IsolationError(findings)
+
+    def _hold(self, model: str, name: str, tensor: Tensor) -> _Held:
+        value = tensor.detach().clone() if self._values else None
+        return _Held(model, name, tensor, tensor.requires_grad, tensor._version, value)
+
+    def _judge(self, unfrozen: list[_Held]) -> Iterator[Finding]:
+        parameters = {(model, name): tensor for model, name, tensor in _parameters(self._models)}
+        buffers = {(model, name): tensor for model, name, tensor in _buffers(self._models)}
+        replaced = _replaced(self._parameters, parameters)
+        changed = [held for held in self._parameters if held not in replaced and held.changed()]
+        moved = _replaced(self._buffers, buffers)
+        moved += [held for held in self._buffers if held not in moved and held.changed()]
+        return self._findings(
+            ("GG401", unfrozen, "was unfrozen", "something sets `requires_grad` inside the block"),
+            ("GG401", replaced, "was replaced", "something assigns new parameters in the block"),
+            ("GG401", changed, "was changed", "an optimizer step or a copy writes to it inside"),
+            (
+                "GG403",
+                moved,
+                "has buffers that changed",
+                "put it in eval mode: in train mode a batch norm updates its statistics",
+            ),
+        )
+
+    def _findings(self, *judged: tuple[str, list[_Held], str, str]) -> Iterator[Finding]:
+        place = self._site.place
+        for name, found, said, help_text in judged:
+            for model in dict.fromkeys(held.model for held in found):
+                names = [held.name for held in found if held.model == model]
+                more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+                entry = code(name)
+                yield Finding(
+                    code=entry.code,
+                    name=entry.name,
+                    severity=entry.severity,
+                    message=f"`{model}` {said} inside `frozen`: {', '.join(names[:_SHOWN])}{more}",
+                    place=place,
+                    model=model,
+                    trace=(TraceStep(place, f"holds `{model}` fixed"),),
+                    help=help_text,
+                )
+
+
+def _replaced(held: list[_Held], now: dict[tuple[str, str], Tensor]) -> list[_Held]:
+    return [one for one in held if now.get((one.model, one.name)) is not one.tensor]
 
 
 def _parameters(models: list[Model]) -> Iterator[tuple[str, str, Tensor]]:
@@ -116,51 +175,6 @@ def _buffers(models: list[Model]) -> Iterator[tuple[str, str, Tensor]]:
                     yield model.name, name, buffer
 
 
-def _copy(tensor: Tensor, values: bool) -> Tensor | None:
-    return tensor.detach().clone() if values else None
-
-
 def _bits(tensor: Tensor) -> Tensor:
     flat = tensor.detach().contiguous().reshape(-1)
     return flat.view(torch.uint8) if flat.numel() else flat
-
-
-def _judge(
-    place: Place, parameters: list[_Held], unfrozen: list[_Held], buffers: list[_Held]
-) -> Iterator[Finding]:
-    changed = [held for held in parameters if held.changed()]
-    moved = [held for held in buffers if held.changed()]
-    for model in dict.fromkeys(held.model for held in (*unfrozen, *changed, *moved)):
-        for kind, found, said, help_text in (
-            (
-                "GG401",
-                [held for held in unfrozen if held.model == model],
-                "was unfrozen inside `frozen`",
-                "something sets `requires_grad` inside the block: a toggle, or a nested unfreeze",
-            ),
-            (
-                "GG401",
-                [held for held in changed if held.model == model],
-                "was changed inside `frozen`",
-                "an optimizer step, a copy or an average writes to it inside the block",
-            ),
-            (
-                "GG403",
-                [held for held in moved if held.model == model],
-                "has buffers that changed inside `frozen`",
-                f"`{model}.eval()`: in train mode a batch norm updates its statistics",
-            ),
-        ):
-            if found:
-                shown = ", ".join(held.name for held in found[:3])
-                more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-                yield Finding(
-                    code=kind,
-                    name=code(kind).name,
-                    severity=code(kind).severity or Severity.ERROR,
-                    message=f"`{model}` {said}: {shown}{more}",
-                    place=place,
-                    model=model,
-                    trace=(TraceStep(place, f"holds `{model}` fixed"),),
-                    help=help_text,
-                )

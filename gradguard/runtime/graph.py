@@ -61,38 +61,59 @@ class Graph:
         roots: The nodes that backward starts at.
 
     Attributes:
-        edges: For each node its children, the accumulators of leaves included.
+        roots: These nodes.
         leaves: The accumulators, in the order in which the walk met them.
         custom: The opaque nodes: custom Functions, compiled regions, nodes of C++ extensions.
+        shape: The structure of the graph: for each node met its type, then the numbers of its
+            children. Two walks with equal shapes have walked equal graphs.
     """
 
     def __init__(self, roots: Sequence[Node]) -> None:
         """Walk the graph below ``roots``."""
-        self.roots = tuple(roots)
-        self.edges: dict[Node, list[Node]] = {}
+        self.roots = tuple(dict.fromkeys(roots))
         self.leaves: list[Node] = []
         self.custom: list[Node] = []
-        kinds, edges = _kinds, self.edges
-        stack = list(dict.fromkeys(roots))
-        seen = set(stack)
+        self.shape: list[Any] = []
+        kinds, note = _kinds, self.shape.append
+        numbers: dict[Node, int] = {root: number for number, root in enumerate(self.roots)}
+        self._numbers = numbers
+        stack = list(self.roots)
         while stack:
             node = stack.pop()
             cls = type(node)
+            note(cls)
             kind = kinds.get(cls)
             if kind is None:
                 kind = _kind(cls)
             if kind == _LEAF:
                 self.leaves.append(node)
-                edges[node] = []
                 continue
             if kind == _CUSTOM:
                 self.custom.append(node)
-            children = [child for child, _ in node.next_functions if child is not None]
-            edges[node] = children
-            for child in children:
-                if child not in seen:
-                    seen.add(child)
-                    stack.append(child)
+            for child, _ in node.next_functions:
+                if child is not None:
+                    number = numbers.get(child)
+                    if number is None:
+                        number = numbers[child] = len(numbers)
+                        stack.append(child)
+                    note(number)
+
+    def __contains__(self, node: Node) -> bool:
+        """Say whether the walk met ``node``."""
+        return node in self._numbers
+
+    @property
+    def empty(self) -> bool:
+        """True if nothing requires gradient."""
+        return not self.roots
+
+    @cached_property
+    def edges(self) -> dict[Node, list[Node]]:
+        """For each node its children, the accumulators of leaves included."""
+        return {
+            node: [child for child, _ in node.next_functions if child is not None]
+            for node in self._numbers
+        }
 
     def tensors(self) -> list[tuple[Node, Tensor]]:
         """Return each accumulator with the leaf tensor that it fills."""
@@ -174,8 +195,12 @@ class Graph:
                     stack.append(child)
         return seen.intersection(self.leaves)
 
-    def first(self, part: set[Node]) -> tuple[Node | None, Node] | None:
-        """Find the edge by which ``part`` is entered from above, nearest to the roots.
+    def leaving(self, part: set[Node], *, last: bool) -> tuple[Node | None, Node] | None:
+        """Find the edge by which the output of ``part`` is first or last used, in program order.
+
+        Args:
+            part: Nodes of the graph.
+            last: True for the last use.
 
         Returns:
             The consuming node outside the part (``None`` if a root lies in it) and the node
@@ -184,18 +209,17 @@ class Graph:
         for root in self.roots:
             if root in part:
                 return None, root
-        level, seen = list(self.roots), set(self.roots)
-        while level:
-            following = []
-            for node in level:
-                for child in self.edges[node]:
-                    if child in part:
-                        return node, child
-                    if child not in seen:
-                        seen.add(child)
-                        following.append(child)
-            level = following
-        return None
+        edges = [
+            (node._sequence_nr(), node, child)
+            for node, children in self.edges.items()
+            if node not in part
+            for child in children
+            if child in part
+        ]
+        if not edges:
+            return None
+        _, consumer, child = (max if last else min)(edges, key=lambda edge: edge[0])
+        return consumer, child
 
 
 def _holds_callable(node: Node) -> bool:

@@ -10,7 +10,6 @@ from torch import Tensor
 from gradguard.core.events import Account, Backward, Deposit
 from gradguard.runtime.proof import Answer, Docket, can_set_aside, judge
 from gradguard.runtime.reach import Reading
-from gradguard.runtime.registry import Registry
 
 __all__ = ["Hidden", "hidden_key"]
 
@@ -23,7 +22,6 @@ class Hidden:
         zero: The foreign accounts that were then found to have received zeros only.
 
     Args:
-        registry: The models.
         reading: What the graph does show.
         foreign: Says of an account whether the loss must not train it.
         aside: Says of a foreign account whether its gradients are to be taken out, so that what
@@ -32,10 +30,8 @@ class Hidden:
 
     def __init__(
         self,
-        registry: Registry,
         reading: Reading,
         foreign: Callable[[Account], bool],
-        *,
         aside: Callable[[Account], bool],
     ) -> None:
         """Remember the gradients of every account that is not in sight."""
@@ -45,7 +41,7 @@ class Hidden:
         self.set_aside: list[Tensor] = []
         self.zero: list[Account] = []
         for account in reading.unseen():
-            parameters = [p for p in registry.parameters(account) if p.requires_grad]
+            parameters = [p for p in reading.registry.parameters(account) if p.requires_grad]
             if foreign(account) and can_set_aside(parameters) and aside(account):
                 self.set_aside += parameters
             self._before[account] = [(p, id(p.grad), _version(p.grad)) for p in parameters]

@@ -50,6 +50,11 @@ class Losses:
         """The name that this thread's backwards have now, if one was given."""
         return getattr(self._local, "name", None)
 
+    @property
+    def watching(self) -> bool:
+        """True if losses are named by tensor."""
+        return bool(self._watched)
+
     @contextmanager
     def named(self, name: str) -> Iterator[None]:
         """Name every backward of this thread ``name`` inside the block."""
@@ -96,7 +101,7 @@ class Losses:
         for name, (alive, number) in self._watched.items():
             tensor = alive()
             node = tensor.grad_fn if tensor is not None else None
-            if node is not None and node._sequence_nr() == number and node in run.graph.edges:
+            if node is not None and node._sequence_nr() == number and node in run.graph:
                 found.append(Named(name, (tensor,)))
         return found
 
@@ -109,5 +114,5 @@ class Losses:
         return [
             Named(name, (tensor,))
             for name, tensor in tensors.items()
-            if tensor.grad_fn in run.graph.edges
+            if tensor.grad_fn in run.graph
         ]

@@ -79,7 +79,7 @@ class Watcher(Protocol):
     def before_step(self, optimizer: Optimizer, where: Site) -> None:
         """Be told that an optimizer is about to spend its gradients; raise to refuse it."""
 
-    def after_step(self, optimizer: Optimizer, where: Site) -> None:
+    def after_step(self, optimizer: Optimizer) -> None:
         """Be told that an optimizer has stepped."""
 
     def cleared(self, holder: Optimizer | nn.Module) -> None:
@@ -192,13 +192,13 @@ def _call(original: Callable[..., Any]) -> Callable[..., Any]:
     def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         if compiling():
             return original(self, *args, **kwargs)
-        watchers = _watchers
-        if len(watchers) == 1:
-            return watchers[0].calls.called(original, self, args, kwargs)
+        loud = [watcher.calls for watcher in _watchers if not watcher.calls.quiet(self)]
+        if not loud:
+            return original(self, *args, **kwargs)
         run = original
-        for watcher in watchers:
-            run = functools.partial(_through, watcher.calls, run)
-        return run(self, *args, **kwargs)
+        for calls in loud[1:]:
+            run = functools.partial(_through, calls, run)
+        return loud[0].called(run, self, args, kwargs)
 
     return __call__
 
@@ -232,7 +232,7 @@ def _module_zero_grad(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-    where = site(sys._getframe(1))
+    where = site(sys._getframe(1), depth=1)
     closure = kwargs.get("closure") or next((arg for arg in args[1:] if callable(arg)), None)
     if closure is None:
         _tell_step(optimizer, where)
@@ -262,9 +262,6 @@ def _tell_step(optimizer: Optimizer, where: Site) -> None:
 
 
 def _after_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-    watchers = _watchers
-    if watchers:
-        where = site(sys._getframe(1))
-        with _lock:
-            for watcher in watchers:
-                watcher.after_step(optimizer, where)
+    with _lock:
+        for watcher in _watchers:
+            watcher.after_step(optimizer)

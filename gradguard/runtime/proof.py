@@ -113,11 +113,23 @@ class Vault:
 
 
 def can_set_aside(parameters: Iterable[Tensor]) -> bool:
-    """Say whether gradients may be taken out: dense ones that are no views into shared buckets."""
-    gradients = [p.grad for p in parameters]
-    return all(
-        g is None or (g.layout is torch.strided and not g._is_view() and g.grad_fn is None)
-        for g in gradients
+    """Say whether gradients may be taken out while a backward runs.
+
+    Not if they are sparse, carry a graph, are views into shared buckets, or if hooks of the
+    program may read them on the way.
+    """
+    return all(_is_plain(p.grad) and not _is_hooked(p) for p in parameters)
+
+
+def _is_plain(gradient: Tensor | None) -> bool:
+    return gradient is None or (
+        gradient.layout is torch.strided and not gradient._is_view() and gradient.grad_fn is None
+    )
+
+
+def _is_hooked(parameter: Tensor) -> bool:
+    return bool(
+        parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None)
     )
 
 

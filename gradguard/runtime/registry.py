@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradguard.core.events import Account, Holder
-from gradguard.core.ledger import OTHERS
+from gradguard.core.judgement import OTHERS
 from gradguard.core.policy import matches
 
 __all__ = ["Model", "Registry", "parameters_of"]
@@ -36,6 +36,7 @@ class Model:
         self._tensors: tuple[Tensor, ...] = ()
         self._pattern: str | None = None
         self._others: dict[str, nn.Module] = {}
+        self._homes: list[weakref.ref[nn.Module]] = []
         if isinstance(spec, str):
             self._pattern = spec
             named = (others or {}).items()
@@ -99,10 +100,16 @@ class Model:
         if self._pattern is not None:
             return [tensor for name, tensor in self._qualified() if matches(name, self._pattern)]
         found = {id(tensor): tensor for tensor in self._tensors}
-        for module in self.modules:
+        homes = (home() for home in self._homes)
+        for module in (*self.modules, *(home for home in homes if home is not None)):
             for parameter in module.parameters():
                 found.setdefault(id(parameter), parameter)
         return list(found.values())
+
+    def live_in(self, module: nn.Module) -> None:
+        """Take note that loose parameters live in a module, which may replace them."""
+        if self.loose and all(home() is not module for home in self._homes):
+            self._homes.append(weakref.ref(module))
 
     def structure(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """Return the names and shapes of a module's parameters, by which copies are known."""
@@ -180,7 +187,10 @@ class Registry:
         self._of: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._strangers: dict[int, weakref.ref[Tensor]] = {}
         self._holdings: dict[int, _Holding] = {}
+        self._in_modules: dict[int, list[str]] = {}
+        self._holders: tuple[int, ...] = ()
         self.looked = False
+        self.version = 0
         self.on_change: Callable[[Callable[[Account], Iterable[Account]]], None] | None = None
         self.refresh()
 
@@ -199,29 +209,49 @@ class Registry:
         return unique
 
     def refresh(self) -> None:
-        """Look all parameters up again and rebuild the accounts."""
+        """Look all parameters up again; rebuild the accounts and say so if they have changed."""
         held = {name: model.parameters() for name, model in self.models.items()}
-        names = sorted(held, key=lambda name: len(held[name]))
+        self._holdings = {
+            number: holding
+            for number, holding in self._holdings.items()
+            if holding.ref() is not None
+        }
+        before = {key: self.accounts[index] for key, (_, index) in self._of.items()}
+        holders = self._holders
+        self._divide(held)
+        self._strangers = {}
+        self._in_modules = self._trees()
+        sets = {name: {id(p) for p in parameters} for name, parameters in held.items()}
+        self._inside = {
+            name: frozenset(other for other, theirs in sets.items() if theirs < mine)
+            for name, mine in sets.items()
+        }
+        after = {key: self.accounts[index] for key, (_, index) in self._of.items()}
+        self._holders = tuple(self._holdings)
+        if before == after and holders == self._holders:
+            return
+        self.version += 1
+        if self.on_change is not None:
+            moved: dict[Account, set[Account]] = {}
+            for key, old in before.items():
+                if key in after:
+                    moved.setdefault(old, set()).add(after[key])
+            self.on_change(lambda account: moved.get(account, {account}))
+
+    def _divide(self, held: Mapping[str, list[Tensor]]) -> None:
+        """Sort parameters into accounts: one for each set of owners and optimizers."""
         owners: dict[int, list[str]] = {}
         tensors: dict[int, Tensor] = {}
-        for name in names:
+        for name in sorted(held, key=lambda name: len(held[name])):
             for parameter in held[name]:
                 owners.setdefault(id(parameter), []).append(name)
                 tensors[id(parameter)] = parameter
-        before = {key: self.accounts[index] for key, (_, index) in self._of.items()}
         keys: dict[tuple[tuple[str, ...], tuple[int, ...]], int] = {}
         parts: dict[tuple[str, ...], int] = {}
-        self.members, self._of = {}, {}
-        holdings = [
-            (number, holding)
-            for number, holding in self._holdings.items()
-            if holding.ref() is not None
-        ]
-        self._holdings = dict(holdings)
-        self.accounts = []
+        self.members, self._of, self.accounts = {}, {}, []
         for key, tensor in tensors.items():
             mine = tuple(owners[key])
-            cell = (mine, tuple(number for number, holding in holdings if key in holding.ids))
+            cell = (mine, tuple(n for n, holding in self._holdings.items() if key in holding.ids))
             if cell not in keys:
                 parts[mine] = parts.get(mine, -1) + 1
                 keys[cell] = len(self.accounts)
@@ -229,22 +259,40 @@ class Registry:
             ref = weakref.ref(tensor)
             self.members.setdefault(self.accounts[keys[cell]], []).append(ref)
             self._of[key] = (ref, keys[cell])
-        for _, holding in holdings:
-            holding.accounts = frozenset(
-                self.accounts[self._of[key][1]] for key in holding.ids if key in self._of
-            )
-        self._strangers = {}
-        sets = {name: {id(p) for p in parameters} for name, parameters in held.items()}
-        self._inside = {
-            name: frozenset(other for other, theirs in sets.items() if theirs < mine)
-            for name, mine in sets.items()
-        }
-        if self.on_change is not None and before:
-            moved: dict[Account, set[Account]] = {}
-            for key, old in before.items():
-                if key in self._of:
-                    moved.setdefault(old, set()).add(self.accounts[self._of[key][1]])
-            self.on_change(lambda account: moved.get(account, {account}))
+        for holding in self._holdings.values():
+            accounts = (self.accounts[self._of[key][1]] for key in holding.ids if key in self._of)
+            holding.accounts = frozenset(accounts)
+
+    def _trees(self) -> dict[int, list[str]]:
+        """Say for each module, by identity, of which models it is a part."""
+        found: dict[int, list[str]] = {}
+        for name, model in self.models.items():
+            for module in dict.fromkeys(m for root in model.modules for m in root.modules()):
+                found.setdefault(id(module), []).append(name)
+        return found
+
+    def called_by(self, module: nn.Module) -> tuple[list[str], bool]:
+        """Find the models that a call of ``module`` is a call of.
+
+        A module belongs to the models it is a part of; models that were given as parameters or
+        patterns, and wrappers around models, are known by the parameters inside.
+
+        Returns:
+            Their names, containers of others among them left out; and whether any parameter of
+            the module belongs to some model.
+        """
+        owned = [self.owned(parameter) for parameter in module.parameters()]
+        common = frozenset.intersection(*owned) if owned else frozenset[str]()
+        placed = self._in_modules.get(id(module), [])
+        named = [
+            name
+            for name, model in self.models.items()
+            if name in placed or (name in common and (not placed or not model.modules))
+        ]
+        for name in named:
+            self.models[name].live_in(module)
+        inner = [name for name in named if not self._inside[name].intersection(named)]
+        return (inner if placed or not inner else inner[:1]), any(owned)
 
     def inside(self, name: str) -> frozenset[str]:
         """Return the models that lie wholly inside another one and are smaller."""
@@ -294,22 +342,6 @@ class Registry:
         alive = (ref() for ref in self.members.get(account, ()))
         return [tensor for tensor in alive if tensor is not None]
 
-    def model_of(self, tensors: Iterable[Tensor]) -> tuple[str | None, bool]:
-        """Find the smallest model that all of ``tensors`` belong to.
-
-        Returns:
-            Its name, or ``None``; and whether any of them belongs to some model.
-        """
-        common: frozenset[str] | None = None
-        touched = False
-        for tensor in tensors:
-            owners = self.owned(tensor)
-            touched |= bool(owners)
-            common = owners if common is None else common & owners
-        if not common:
-            return None, touched
-        return min(common, key=lambda name: len(self.models[name].parameters())), touched
-
     def untrainable(self, names: Iterable[str]) -> frozenset[str]:
         """Return those of the models ``names`` in which nothing requires gradient now."""
         return frozenset(
@@ -333,21 +365,18 @@ class Registry:
             self.refresh()
         return holding.accounts
 
-    def optimizer(
-        self, optimizer: Optimizer, name: Callable[[], str]
-    ) -> tuple[str, frozenset[Account]]:
-        """Return the name of an optimizer and the accounts it holds, taking it in if it is new.
+    def name(self, optimizer: Optimizer, found: Callable[[], str]) -> str:
+        """Return the name of an optimizer that was taken in, naming it at its first step.
 
-        It is named where it steps; where it clears it is often a loop's variable.
+        Where it steps it is called by its own name; where it clears often by a loop's variable.
         """
-        accounts = self.held_by(optimizer)
         holding = self._holdings[id(optimizer)]
         if holding.name is None:
             taken = [other.name for other in self._holdings.values() if other.name is not None]
-            shown = name()
+            shown = found()
             number = sum(other.split(" (")[0] == shown for other in taken)
             holding.name = f"{shown} ({number + 1})" if number else shown
-        return holding.name, accounts
+        return holding.name
 
     def holder(self, account: Account) -> Holder:
         """Say who updates an account, as far as the optimizers seen so far tell."""

@@ -47,32 +47,29 @@ def _is_internal(filename: str) -> bool:
     return known
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Site:
     """A stack of call sites, innermost first.
 
     Attributes:
         stack: Code objects of the program with the offset of the instruction that was running.
         door: Name of the innermost library function that the program called.
+        key: Identifies the call sites of the whole stack.
     """
 
-    stack: tuple[tuple[CodeType, int], ...]
-    door: str = ""
+    __slots__ = ("door", "key", "stack")
 
-    @property
-    def key(self) -> tuple[int, ...]:
-        """Identify the call sites of the whole stack."""
-        return tuple(part for code, offset in self.stack for part in (id(code), offset))
+    def __init__(
+        self, stack: tuple[tuple[CodeType, int], ...], door: str, key: tuple[int, ...]
+    ) -> None:
+        """Keep what :func:`site` has taken."""
+        self.stack = stack
+        self.door = door
+        self.key = key
 
     @property
     def place(self) -> Place:
         """The innermost place of the program."""
         return _place(*self.stack[0]) if self.stack else UNKNOWN_PLACE
-
-    @property
-    def places(self) -> tuple[Place, ...]:
-        """All places of the stack, innermost first."""
-        return tuple(_place(code, offset) for code, offset in self.stack)
 
     def call(self, level: int = 0) -> Expression | None:
         """Return the call expression running at ``level`` of the stack, if its source is there."""
@@ -82,19 +79,32 @@ class Site:
         return Expression.at(_place(code, offset))
 
 
-def site(frame: FrameType | None) -> Site:
-    """Take the site of ``frame``, skipping torch's and gradguard's own frames."""
+def site(frame: FrameType | None, depth: int = _DEPTH) -> Site:
+    """Take the site of ``frame``, skipping torch's and gradguard's own frames.
+
+    Args:
+        frame: Where to begin; outer frames follow.
+        depth: How many of the program's frames to take.
+    """
     stack: list[tuple[CodeType, int]] = []
+    key: list[int] = []
     door = ""
-    while frame is not None and len(stack) < _DEPTH:
+    known = _internal
+    while frame is not None:
         code = frame.f_code
-        if _is_internal(code.co_filename):
-            if not stack:
-                door = code.co_qualname
-        else:
-            stack.append((code, frame.f_lasti))
+        internal = known.get(code.co_filename)
+        if internal is None:
+            internal = _is_internal(code.co_filename)
+        if not internal:
+            offset = frame.f_lasti
+            stack.append((code, offset))
+            key += (id(code), offset)
+            if len(stack) >= depth:
+                break
+        elif not stack:
+            door = code.co_qualname
         frame = frame.f_back
-    return Site(tuple(stack), door)
+    return Site(tuple(stack), door, tuple(key))
 
 
 def frames_of_program(frame: FrameType | None) -> Iterator[FrameType]:

@@ -100,7 +100,7 @@ def of(name: str, rule: Rule, **claims: Claim) -> Loss:
     return Loss(name, rule, claims)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kind:
     """A kind of graph with its policy and its truth.
 

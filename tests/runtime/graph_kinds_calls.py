@@ -340,6 +340,15 @@ def reentrant_checkpoint_multiplied_by_zero() -> Stages:
     }
 
 
+@kind(*_GAN_WITH_A_LIVE_FAKE, detachable=False)
+def generator_compiled() -> Stages:
+    generator, critic = net(2, 2), net(2, 1)
+    compiled = torch.compile(generator, backend="aot_eager")
+    yield {"generator": generator, "critic": critic}
+    score = critic(compiled(data(2))).mean()
+    yield {"critic_loss": score, "generator_loss": score * -2}
+
+
 @kind(*_GAN_WITH_A_LIVE_FAKE, joint=True)
 def losses_summed_before_one_backward() -> Stages:
     generator, critic = net(2, 2), net(2, 1)

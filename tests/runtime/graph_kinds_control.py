@@ -81,6 +81,21 @@ def learned_baseline() -> Stages:
 
 @kind(
     of(
+        "encoder_loss",
+        "encoder",
+        encoder=meant("it is what the loss trains"),
+        prototypes=leak("a bare parameter, also where it is multiplied like a layer's weight"),
+    )
+)
+def prototypes_as_a_bare_parameter() -> Stages:
+    encoder, prototypes = net(2, 4), nn.Parameter(torch.randn(4, 3))
+    yield {"encoder": encoder, "prototypes": prototypes}
+    logits = encoder(data(2)) @ prototypes
+    yield {"encoder_loss": functional.cross_entropy(logits, torch.tensor([0, 1, 2]))}
+
+
+@kind(
+    of(
         "policy_loss",
         "policy",
         policy=meant("it is what the loss trains"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 import pytest
@@ -85,8 +86,9 @@ def run_unguarded(kind: Kind, only: str | None = None) -> list[Tensor | None]:
     return take_gradients(everything(models))
 
 
+@cache
 def run_guarded(kind: Kind) -> tuple[gradguard.Guard, list[Tensor | None]]:
-    """Run the kind under a guard that records; return the guard and the gradients."""
+    """Run the kind under a guard that records, once; return the guard and the gradients."""
     torch.manual_seed(0)
     stages = kind.stages()
     models = next(stages)

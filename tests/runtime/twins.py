@@ -89,9 +89,14 @@ def pair(**options: Any) -> Scene:
 def same(left: Iterable[Tensor | None], right: Iterable[Tensor | None]) -> bool:
     """Tell whether two rows of tensors are bit-identical, ``None`` for ``None``."""
     return all(
-        a is b if a is None or b is None else torch.equal(a, b) and a.dtype == b.dtype
+        a is b if a is None or b is None else a.dtype == b.dtype and torch.equal(bits(a), bits(b))
         for a, b in zip(left, right, strict=True)
     )
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """Return the bytes of a tensor, so that NaN equals itself."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
 def recorded(

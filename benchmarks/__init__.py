@@ -1,0 +1,1 @@
+"""Measurements: figures that the project promises, each taken by one command."""

@@ -1,0 +1,1 @@
+"""What guarding costs at run time: ``python -m benchmarks.runtime``."""

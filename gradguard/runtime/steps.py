@@ -1,0 +1,107 @@
+"""Optimizer steps and clears under one guard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gradguard.core.events import Account, Clear, Spend
+from gradguard.core.verdicts import Moment
+from gradguard.runtime.balance import skipped_for_inf
+from gradguard.runtime.names import optimizer_name
+from gradguard.runtime.sites import Site
+
+if TYPE_CHECKING:
+    from gradguard.runtime.watch import Watch
+
+__all__ = ["Steps"]
+
+
+class Steps:
+    """Judges what optimizers spend.
+
+    Args:
+        watch: The guard's eyes that this is a part of.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        """Begin with no step seen."""
+        self._watch = watch
+        self._events: dict[tuple[Any, ...], Spend] = {}
+        self._coasting: dict[int, tuple[Spend, dict[Account, list[tuple[Tensor, Tensor]]]]] = {}
+
+    def forget(self) -> None:
+        """Forget which accounts optimizers hold: they have changed."""
+        self._events.clear()
+
+    def leave(self) -> None:
+        """Let go of what was copied for a step that is under way."""
+        self._coasting.clear()
+
+    def before(self, optimizer: Optimizer, where: Site) -> None:
+        """Judge what an optimizer is about to spend, before any parameter moves."""
+        watch = self._watch
+        event = self._event(optimizer, where)
+        if not event.accounts:
+            return
+        watch.balance.sweep(event.accounts)
+        gone: set[Account] = set()
+        for accusation in watch.ledger.preview(event):
+            if watch.ledger.known(accusation) or accusation.account in gone:
+                continue
+            if skipped_for_inf(optimizer):
+                return
+            if not watch.balance.stands(accusation, optimizer):
+                gone.add(accusation.account)
+        if gone:
+            watch.ledger.post(Clear(frozenset(gone)))
+        held = watch.ledger.holding(event.accounts)
+        if len(held) < len(event.accounts):
+            empty = event.accounts.difference(held)
+            values = watch.balance.coasting(optimizer, empty)
+            if values:
+                self._coasting[id(optimizer)] = event, values
+        watch.act(watch.ledger.post(event), Moment.BEFORE_STEP)
+
+    def after(self, optimizer: Optimizer) -> None:
+        """See whether a step has moved what no loss put gradient into."""
+        event, values = self._coasting.pop(id(optimizer), (None, {}))
+        if event is None:
+            return
+        watch = self._watch
+        moved = watch.balance.moved(optimizer, values)
+        if moved:
+            coasted = Spend(event.optimizer, frozenset(), event.place, coasting=moved)
+            watch.act(watch.ledger.post(coasted), Moment.AFTER_STEP)
+
+    def cleared(self, holder: Optimizer | nn.Module) -> None:
+        """Take note that the gradients of an optimizer or a module were cleared."""
+        watch = self._watch
+        if isinstance(holder, Optimizer):
+            accounts = watch.registry.held_by(holder)
+            if accounts:
+                watch.ledger.post(Clear(accounts))
+            return
+        held = watch.ledger.holding(watch.registry.accounts)
+        inside = {id(parameter) for parameter in holder.parameters()} if held else set()
+        whole = [
+            account
+            for account in held
+            if all(id(p) in inside for p in watch.registry.parameters(account))
+        ]
+        if whole:
+            watch.ledger.post(Clear(frozenset(whole)))
+
+    def _event(self, optimizer: Optimizer, where: Site) -> Spend:
+        registry = self._watch.registry
+        accounts = registry.held_by(optimizer)
+        key = (id(optimizer), *where.key)
+        known = self._events.get(key)
+        if known is not None and known.accounts is accounts:
+            return known
+        fallback = type(optimizer).__name__
+        name = registry.name(optimizer, lambda: optimizer_name(where, fallback))
+        event = self._events[key] = Spend(name, accounts, where.place)
+        return event

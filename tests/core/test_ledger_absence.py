@@ -1,0 +1,153 @@
+"""What did not happen: starved models, models moved without gradient, and what cannot be known."""
+
+from __future__ import annotations
+
+import pytest
+from books import GAN, Book, C, G
+
+from gradguard.core.cases import Sighting
+from gradguard.core.policy import must, never
+from gradguard.core.verdicts import Moment
+
+AGAIN = 10
+
+
+@pytest.fixture
+def gan() -> Book:
+    """Open a ledger for critic and generator, each with its own loss."""
+    return Book(GAN)
+
+
+def test_a_starved_model_is_found_at_its_first_step_after_the_loss(gan: Book) -> None:
+    """GG301, an error as it was declared, due before the step; other steps show nothing."""
+    gan.step("generator_opt", G)
+    gan.backward("generator_loss", {C: []})
+    assert gan.shown == []
+    assert gan.step("critic_opt", C) == []
+    gan.step("generator_opt", G)
+    assert gan.verdict == ("GG301", "error", Moment.BEFORE_STEP, True)
+    assert gan.found == [("GG301", "generator_loss", G)]
+    [finding] = gan.ledger.findings
+    assert finding.message == "`generator_loss` does not reach `generator`, which it must train"
+
+
+def test_a_model_that_one_of_several_backward_passes_reaches_is_not_starved(gan: Book) -> None:
+    """An empty mask before the first step is no finding, on either side of a full one."""
+    gan.backward("generator_loss", {C: []})
+    gan.backward("generator_loss", {C: [G], G: []})
+    gan.backward("generator_loss", {C: []})
+    gan.step("generator_opt", G)
+    assert gan.found == [("GG102", "generator_loss", C)]
+
+
+def miss(book: Book, times: int) -> list[Sighting]:
+    """Let the generator's loss miss the generator, with a clear and a step each time."""
+    shown = []
+    for _ in range(times):
+        book.clear(C, G)
+        book.backward("generator_loss", {C: []})
+        shown += book.step("generator_opt", G)
+    return shown
+
+
+def test_after_the_first_judgement_only_ten_misses_in_a_row_starve(gan: Book) -> None:
+    """Nine are forgiven and forgotten at the next hit; the tenth is judged at the next step."""
+    gan.backward("generator_loss", {C: [G], G: []})
+    gan.step("generator_opt", G)
+    assert miss(gan, AGAIN - 1) == []
+    gan.backward("generator_loss", {C: [G], G: []})
+    assert miss(gan, AGAIN - 1) == []
+    [sighting] = miss(gan, 1)
+    assert (sighting.finding.code, sighting.fresh) == ("GG301", True)
+
+
+def test_a_model_that_stays_starved_is_counted_every_tenth_time(gan: Book) -> None:
+    """One finding, seen again only after ten further misses in a row."""
+    counts = [sighting.finding.count for sighting in miss(gan, 1 + 2 * AGAIN)]
+    assert len(counts) == 3
+    assert gan.found == [("GG301", "generator_loss", G)]
+    assert gan.ledger.findings[0].count == 3
+
+
+def test_a_starved_model_without_a_step_is_judged_at_the_end(gan: Book) -> None:
+    """The end judges what no step has judged, once."""
+    gan.backward("generator_loss", {C: []})
+    [sighting] = gan.ledger.end()
+    assert (sighting.finding.code, sighting.finding.model) == ("GG301", G)
+    assert gan.ledger.end() == []
+
+    fed = Book(GAN)
+    fed.backward("generator_loss", {C: [G], G: []})
+    assert fed.ledger.end() == []
+
+
+def test_nothing_need_be_reached_that_cannot_be_trained() -> None:
+    """`must` counts while the model is trainable, from the first time that it is."""
+    book = Book({"loss": must(C, G)})
+    book.backward("loss", {C: []}, untrainable=frozenset({G}))
+    book.step("optimizer", C, G)
+    book.clear(C, G)
+    assert book.found == []
+    book.backward("loss", {C: []})
+    book.step("optimizer", C, G)
+    assert book.found == [("GG301", "loss", G)]
+
+
+def test_absence_in_a_graph_that_hides_something_proves_nothing(gan: Book) -> None:
+    """A blind graph starves nobody, and what it does show is judged as ever."""
+    gan.backward("generator_loss", {C: []}, blind=True)
+    gan.step("generator_opt", G)
+    assert gan.ledger.end() == []
+    assert gan.found == [("GG101", "generator_loss", C)]
+
+
+def test_what_a_starved_loss_still_reaches_is_a_consequence(gan: Book) -> None:
+    """The generator's loss, cut off from the generator, leaks into the critic: one finding."""
+    gan.backward("generator_loss", {C: []})
+    gan.step("critic_opt", C)
+    gan.step("generator_opt", G)
+    assert gan.found == [("GG301", "generator_loss", G)]
+
+
+def test_a_loss_that_reaches_something_it_must_train_is_not_excused() -> None:
+    """If only one of two models is starved, a leak beside it is a finding of its own."""
+    book = Book({"loss": ["encoder", "decoder"]}, "encoder", "decoder", "critic")
+    book.backward("loss", {"decoder": [], C: []})
+    book.step("optimizer", "encoder", "decoder")
+    assert book.found == [("GG101", "loss", C), ("GG301", "loss", "encoder")]
+
+
+def test_a_loss_that_reaches_nothing_it_must_train_is_starved_once() -> None:
+    """Severed from two models, it is one finding and not two."""
+    book = Book({"loss": ["encoder", "decoder"]}, "encoder", "decoder", "critic")
+    book.backward("loss", {C: []})
+    book.step("optimizer", "encoder", "decoder")
+    assert [finding.code for finding in book.ledger.findings] == ["GG301"]
+
+
+def test_a_model_moved_without_gradient_is_found_after_the_step(gan: Book) -> None:
+    """GG206, a warning; not where a deposit lies, nor where starvation is the cause."""
+    gan.step("optimizer", coasting=[G])
+    assert gan.verdict == ("GG206", "warning", Moment.AFTER_STEP, True)
+    assert [(f.loss, f.model) for f in gan.ledger.findings] == [(None, G)]
+
+    held = Book(GAN)
+    held.backward("generator_loss", {G: []})
+    assert held.step("optimizer", G, coasting=[G]) == []
+
+    starved = Book(GAN)
+    starved.backward("generator_loss", {C: []})
+    starved.step("generator_opt", G)
+    assert starved.step("generator_opt", G, coasting=[G]) == []
+
+
+def test_unknown_reach_is_information_where_the_policy_speaks_of_the_model() -> None:
+    """GG903 for what must be or must not be reached; of a model that may be, nothing is said."""
+    book = Book({"loss": must("a") | never("b")}, "a", "b", "c")
+    book.backward("loss", {"c": []}, unknown=frozenset("abc"))
+    assert book.found == [("GG903", "loss", "a"), ("GG903", "loss", "b")]
+    assert {s.verdict.raises for s in book.shown} == {Moment.NEVER}
+    assert {str(s.finding.severity) for s in book.shown} == {"info"}
+    book.step("optimizer", "a", "b", "c")
+    assert book.ledger.end() == []
+    assert all("only" not in step.message for f in book.ledger.findings for step in f.trace)

@@ -1,0 +1,487 @@
+"""On random event sequences the ledger keeps its promises and agrees with a plain judge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+from hypothesis import given, settings, strategies as st
+
+from gradguard.core.events import Account, Backward, Clear, Deposit, Event, Holder, Restart, Spend
+from gradguard.core.findings import Finding, Location, Place
+from gradguard.core.ledger import Ledger
+from gradguard.core.policy import Policy, Rule
+from gradguard.core.verdicts import VERDICTS
+
+brief = settings(deadline=None, max_examples=150)
+thorough = settings(deadline=None, max_examples=500)
+
+Step = tuple[Event, bool]
+"""An event, and whether it is a further loss of the same backward pass."""
+
+LEVELS = {"info": 0, "warning": 1, "error": 2}
+APPLIED = {"GG103", "GG204"}
+
+
+@dataclass(frozen=True)
+class World:
+    """Who holds what, and what each loss may train."""
+
+    models: tuple[str, ...]
+    accounts: tuple[Account, ...]
+    optimizers: Mapping[str, frozenset[Account]]
+    rules: Mapping[str, Rule]
+
+    def ledger(self) -> Ledger:
+        """Open an empty ledger."""
+        return Ledger(Policy(self.rules), self.models)
+
+    def kept(self, steps: Iterable[Step]) -> Ledger:
+        """Return a ledger that has been told of ``steps``."""
+        ledger = self.ledger()
+        for event, joint in steps:
+            ledger.post(event, joint=joint)
+        return ledger
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Draw two or three models in two to four accounts, their optimizers and a policy."""
+    models = tuple(f"m{number}" for number in range(draw(st.integers(2, 3))))
+    accounts = [Account((model,)) for model in models]
+    accounts += draw(
+        st.sampled_from([[], [], [Account((models[0],), 1)], [Account((models[1], models[0]))]])
+    )
+    some = st.frozensets(st.sampled_from(accounts), min_size=1)
+    optimizers = {f"o{n}": draw(some) for n in range(draw(st.integers(1, 3)))}
+    rules = {f"l{n}": draw(rule_over(models)) for n in range(draw(st.integers(2, 3)))}
+    named = {loss: rule for loss, rule in rules.items() if rule is not None}
+    return World(models, tuple(accounts), optimizers, named)
+
+
+@st.composite
+def rule_over(draw: st.DrawFn, models: Sequence[str]) -> Rule | None:
+    """Draw what one loss may train, or ``None`` for a loss that the policy does not name."""
+    words = ["must", "may", "never", "nothing"]
+    said = {model: draw(st.sampled_from(words)) for model in models}
+    chosen = {word: frozenset(m for m in models if said[m] == word) for word in words}
+    closed = draw(st.sampled_from([True, True, True, False, None]))
+    if closed is None:
+        return None
+    only = chosen["must"] if closed else None
+    return Rule(only, frozenset() if closed else chosen["must"], chosen["may"], chosen["never"])
+
+
+@st.composite
+def backwards(
+    draw: st.DrawFn, world: World, losses: Sequence[str] = ("l0", "l1", "l2")
+) -> Backward:
+    """Draw a backward pass; what lies behind is the same for all accounts of the same owners."""
+    holder = draw(st.sampled_from([Holder.OPTIMIZER, Holder.OPTIMIZER, *Holder]))
+    reached = draw(st.lists(st.sampled_from(world.accounts), min_size=1, unique=True))
+    behind = {
+        owners: draw(st.frozensets(st.sampled_from(world.accounts), max_size=2))
+        for owners in {account.owners: None for account in reached}
+    }
+    return Backward(
+        draw(st.sampled_from(losses)),
+        tuple(Deposit(a, behind[a.owners] - {a}, holder=holder) for a in reached),
+        untrainable=draw(st.sampled_from([frozenset(), frozenset(), frozenset(world.models[:1])])),
+        blind=draw(st.sampled_from([False, False, False, True])),
+    )
+
+
+@st.composite
+def steps_in(draw: st.DrawFn, world: World, longest: int = 12) -> list[Step]:
+    """Draw what happens in a world; each event stands on a line of its own."""
+    some = st.frozensets(st.sampled_from(world.accounts), min_size=1)
+    spends = st.sampled_from(sorted(world.optimizers)).map(
+        lambda name: Spend(name, world.optimizers[name])
+    )
+    kinds = [backwards(world), backwards(world), spends, some.map(Clear), st.just(Restart())]
+    drawn: list[Event] = draw(st.lists(st.one_of(kinds), min_size=4, max_size=longest))
+    steps: list[Step] = []
+    for row, event in enumerate(drawn, start=1):
+        after = bool(steps) and isinstance(steps[-1][0], Backward) and isinstance(event, Backward)
+        joint = after and draw(st.booleans())
+        placed = event
+        if not isinstance(event, Restart):
+            placed = replace(event, place=Place("train.py", Location(row, 1)))
+        steps.append((placed, joint))
+    return steps
+
+
+def stories(longest: int = 12) -> st.SearchStrategy[tuple[World, list[Step]]]:
+    """Draw a world and what happens in it."""
+    return worlds().flatmap(lambda world: st.tuples(st.just(world), steps_in(world, longest)))
+
+
+def allowed(rule: Rule, account: Account) -> bool:
+    """Read a rule over names: an explicit never wins, then an allowed owner, then the rest."""
+    if rule.never.intersection(account.owners):
+        return False
+    wanted = (rule.only or frozenset()) | rule.must | rule.may
+    return bool(wanted.intersection(account.owners)) or rule.only is None
+
+
+def blamed(rule: Rule, account: Account) -> str:
+    """Say on which owner's account a forbidden deposit is forbidden."""
+    return next((o for o in account.owners if o in rule.never), account.owners[0])
+
+
+@dataclass(frozen=True)
+class Lying:
+    """A deposit as the plain judge sees it."""
+
+    time: int
+    loss: str
+    account: Account
+    kind: str
+    model: str
+
+
+class PlainJudge:
+    """The table of design.md, read anew over the whole list of events at every event.
+
+    Attributes:
+        found: The code for each root cause: loss, model, and whether it is about own gradient.
+    """
+
+    def __init__(self, world: World, steps: Sequence[Step]) -> None:
+        """Judge all of ``steps``."""
+        self.rules = world.rules
+        self.models = world.models
+        self.events = [event for event, _ in steps]
+        self.times: list[int] = []
+        for number, (_, joint) in enumerate(steps):
+            self.times.append(self.times[-1] if joint else number)
+        self.found: dict[tuple[str, str, bool], str] = {}
+        for number, event in enumerate(self.events):
+            if isinstance(event, Backward):
+                for one in self.deposits(number, event):
+                    if one.kind in ("GG101", "GG104", "GG102"):
+                        self.note(one, one.kind)
+            elif isinstance(event, Spend):
+                self.step(number, event)
+
+    def note(self, one: Lying, code: str, *, own: bool = False) -> None:
+        """Keep the worst code of a root cause, and the first of equally bad ones."""
+        levels = {"GG102": 0, "GG101": 1, "GG104": 1, "GG103": 2, "GG204": 2}
+        key = (one.loss, one.model, own)
+        if key not in self.found or levels[code] > levels[self.found[key]]:
+            self.found[key] = code
+
+    def deposits(self, number: int, event: Backward) -> list[Lying]:
+        """Judge each pair of loss and model of a backward pass."""
+        rule = self.rules.get(event.loss)
+        time = self.times[number]
+        if rule is None:
+            return [Lying(time, event.loss, d.account, "open", "") for d in event.deposits]
+        reached = {owner for d in event.deposits for owner in d.account.owners}
+        wanted = {
+            model
+            for model in self.models
+            if model in (rule.only or frozenset()) | rule.must and model not in rule.never
+        } - event.untrainable
+        starved = bool(wanted) and not wanted & reached and not event.blind
+        judged = []
+        for deposit in event.deposits:
+            if allowed(rule, deposit.account):
+                judged.append(Lying(time, event.loss, deposit.account, "meant", ""))
+                continue
+            model = blamed(rule, deposit.account)
+            passed = any(
+                allowed(rule, behind)
+                for other in event.deposits
+                if not allowed(rule, other.account) and blamed(rule, other.account) == model
+                for behind in other.behind
+            )
+            dead_end = "GG104" if deposit.holder is Holder.SHADOW else "GG101"
+            kind = "open" if starved else "GG102" if passed else dead_end
+            judged.append(Lying(time, event.loss, deposit.account, kind, model))
+        return judged
+
+    def lying(self, number: int, accounts: frozenset[Account]) -> Iterator[Lying]:
+        """Find what was deposited into accounts before an event and not cleared since."""
+        for before, event in enumerate(self.events[:number]):
+            for one in self.deposits(before, event) if isinstance(event, Backward) else ():
+                cleared = any(
+                    isinstance(later, Clear) and one.account in later.accounts
+                    for later in self.events[before + 1 : number]
+                )
+                if one.account in accounts and not cleared:
+                    yield one
+
+    def spenders(self, one: Lying, number: int) -> set[str]:
+        """Find the optimizers that have spent a deposit before an event."""
+        return {
+            event.optimizer
+            for time, event in zip(self.times[:number], self.events[:number], strict=True)
+            if time > one.time and isinstance(event, Spend) and one.account in event.accounts
+        }
+
+    def step(self, number: int, event: Spend) -> None:
+        """Judge what an optimizer consumes."""
+        lying = list(self.lying(number, event.accounts))
+        meant = [one for one in lying if one.kind == "meant"]
+        fresh = [one.time for one in meant if not self.spenders(one, number)]
+        for one in lying:
+            same = [o for o in lying if (o.loss, o.model) == (one.loss, one.model)]
+            if one.kind in ("GG101", "GG104"):
+                self.note(one, "GG103")
+            elif one.kind == "GG102":
+                removable = bool(fresh) and all(
+                    o.kind == "GG102" and o.time < min(fresh) for o in same if o.kind != "open"
+                )
+                self.note(one, "GG204" if removable else "GG103")
+        for one in meant:
+            if event.optimizer in self.spenders(one, number):
+                owner = meant_for(self.rules[one.loss], one.account)
+                self.note(replace(one, model=owner), "GG204", own=True)
+
+
+def meant_for(rule: Rule, account: Account) -> str:
+    """Say for which owner a deposit is meant: what is demanded comes before what is allowed."""
+    for names in ((rule.only or frozenset()) | rule.must, rule.may):
+        for owner in account.owners:
+            if owner in names:
+                return owner
+    return account.owners[0]
+
+
+def causes(ledger: Ledger) -> dict[tuple[str, str, bool], str]:
+    """Return what a ledger found about reach and own gradient, as the plain judge keeps it."""
+    return {
+        (str(f.loss), str(f.model), "already spent" in f.message): f.code
+        for f in ledger.findings
+        if f.code not in ("GG301", "GG206", "GG903")
+    }
+
+
+@thorough
+@given(stories())
+def test_the_ledger_agrees_with_a_plain_judge(story: tuple[World, list[Step]]) -> None:
+    """Leak, spill, applied, stale and twice are what a reading of the whole list says they are."""
+    world, steps = story
+    assert causes(world.kept(steps)) == PlainJudge(world, steps).found
+
+
+@brief
+@given(stories())
+def test_nothing_is_applied_that_was_not_deposited_and_left(
+    story: tuple[World, list[Step]],
+) -> None:
+    """A step is accused of gradient that is uncleared, and foreign or spent before by itself."""
+    world, steps = story
+    ledger = world.ledger()
+    for number, (event, joint) in enumerate(steps):
+        for sighting in ledger.post(event, joint=joint):
+            finding = sighting.finding
+            if not isinstance(event, Spend) or finding.code not in APPLIED:
+                continue
+            left = [
+                one
+                for one in PlainJudge(world, steps[:number]).lying(number, event.accounts)
+                if one.loss == finding.loss and finding.model in one.account.owners
+            ]
+            assert left
+            rule = world.rules[str(finding.loss)]
+            foreign = any(not allowed(rule, one.account) for one in left)
+            again = any(
+                isinstance(before, Spend) and before.optimizer == event.optimizer
+                for before, _ in steps[:number]
+            )
+            assert foreign or again
+
+
+@brief
+@given(st.data(), worlds())
+def test_clearing_before_every_backward_leaves_only_leaks_and_starvation(
+    data: st.DataObject, world: World
+) -> None:
+    """With all cleared, and each loss stepped once by its own optimizers, nothing is applied."""
+    ledger = world.ledger()
+    for _ in range(data.draw(st.integers(1, 5))):
+        ledger.post(Clear(frozenset(world.accounts)))
+        event = data.draw(backwards(world))
+        ledger.post(event)
+        rule = world.rules.get(event.loss, Rule())
+        for name, held in world.optimizers.items():
+            if all(allowed(rule, account) for account in held):
+                ledger.post(Spend(name, held))
+    ledger.end()
+    assert {f.code for f in ledger.findings} <= {"GG101", "GG102", "GG104", "GG301"}
+
+
+def renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Rename models, losses and optimizers wherever they stand, in values and in sentences."""
+    if isinstance(value, str) and not isinstance(value, Place):
+        return re.sub(r"\b[mlo]\d\b", lambda found: names[found.group()], value)
+    if isinstance(value, tuple):
+        return tuple(renamed(one, names) for one in value)
+    if isinstance(value, frozenset):
+        return frozenset(renamed(one, names) for one in value)
+    if isinstance(value, Mapping):
+        return {renamed(key, names): renamed(one, names) for key, one in value.items()}
+    if is_dataclass(value) and not isinstance(value, (type, Place)):
+        every = {field.name: renamed(getattr(value, field.name), names) for field in fields(value)}
+        return replace(value, **every)
+    return value
+
+
+EVERY_NAME = [f"{letter}{number}" for letter in "mlo" for number in range(4)]
+OTHER_NAMES = {name: f"{chr(ord('z') - n)}_{name[0]}" for n, name in enumerate(EVERY_NAME)}
+
+
+@brief
+@given(stories())
+def test_names_mean_nothing(story: tuple[World, list[Step]]) -> None:
+    """Renamed consistently, all is found as before under the new names, in the same order."""
+    world, steps = story
+    found = world.kept(steps).findings
+    other: World = renamed(world, OTHER_NAMES)
+    assert other.kept(renamed(tuple(steps), OTHER_NAMES)).findings == renamed(found, OTHER_NAMES)
+
+
+def units(steps: Sequence[Step]) -> list[list[Step]]:
+    """Group the losses of one backward pass, which nothing can come between."""
+    grouped: list[list[Step]] = []
+    for step in steps:
+        if step[1]:
+            grouped[-1].append(step)
+        else:
+            grouped.append([step])
+    return grouped
+
+
+@brief
+@given(st.data(), stories(8), stories(8))
+def test_the_order_of_unrelated_models_does_not_matter(
+    data: st.DataObject, one: tuple[World, list[Step]], two: tuple[World, list[Step]]
+) -> None:
+    """Two programs that share nothing are judged alike side by side and one after the other."""
+    here, first = one
+    there, second = renamed(two[0], OTHER_NAMES), list(renamed(tuple(two[1]), OTHER_NAMES))
+    both = World(
+        here.models + there.models,
+        here.accounts + there.accounts,
+        {**here.optimizers, **there.optimizers},
+        {**here.rules, **there.rules},
+    )
+    queues = [units(first), units(second)]
+    mixed: list[Step] = []
+    while any(queues):
+        queue = queues[data.draw(st.integers(0, 1))] or next(filter(None, queues))
+        mixed += queue.pop(0)
+    found = both.kept(mixed).findings
+    assert set(found) == set(both.kept([*first, *second]).findings)
+    assert set(found) == {*here.kept(first).findings, *there.kept(second).findings}
+
+
+def halved(value: Any) -> Any:
+    """Divide every account in two, wherever accounts are named."""
+    if isinstance(value, Backward):
+        return replace(value, deposits=tuple(h for d in value.deposits for h in halved(d)))
+    if isinstance(value, Deposit):
+        return [
+            replace(value, account=half, behind=halved(value.behind))
+            for half in sorted(halved(frozenset({value.account})), key=lambda account: account.part)
+        ]
+    if isinstance(value, Clear | Spend):
+        return replace(value, accounts=halved(value.accounts))
+    if isinstance(value, frozenset):
+        return frozenset(replace(a, part=2 * a.part + half) for a in value for half in (0, 1))
+    return value
+
+
+@brief
+@given(stories())
+def test_how_parameters_are_divided_into_accounts_changes_nothing(
+    story: tuple[World, list[Step]],
+) -> None:
+    """Twice as many accounts of the same models give the same findings, counted the same."""
+    world, steps = story
+    finer = [(halved(event), joint) for event, joint in steps]
+    assert world.kept(finer).findings == world.kept(steps).findings
+
+
+@brief
+@given(st.data(), stories())
+def test_accounts_may_fall_apart_at_any_time(
+    data: st.DataObject, story: tuple[World, list[Step]]
+) -> None:
+    """Where an optimizer is seen late, what lies in the accounts is judged as if seen early."""
+    world, steps = story
+    whole = units(steps)
+    at = data.draw(st.integers(0, len(whole)))
+    ledger = world.kept([step for unit in whole[:at] for step in unit])
+    ledger.split(lambda account: halved(frozenset({account})), world.models)
+    for event, joint in (step for unit in whole[at:] for step in unit):
+        ledger.post(halved(event), joint=joint)
+    assert causes(ledger) == causes(world.kept(steps))
+
+
+@brief
+@given(stories())
+def test_the_same_events_give_the_same_findings(story: tuple[World, list[Step]]) -> None:
+    """A ledger has no other input than its events."""
+    world, steps = story
+    assert world.kept(steps).findings == world.kept(steps).findings
+
+
+@brief
+@given(stories())
+def test_a_preview_changes_nothing_and_foretells_what_a_deposit_or_a_step_shows(
+    story: tuple[World, list[Step]],
+) -> None:
+    """What is accused is what is then shown, and what is not known yet is what is then fresh."""
+    world, steps = story
+    ledger = world.ledger()
+    for event, joint in steps:
+        before, foretold, new = ledger.findings, [], set()
+        if isinstance(event, Backward | Spend):
+            foretold = ledger.preview(event)
+            assert foretold == ledger.preview(event)
+            new = {(a.key, VERDICTS[a.saw].severity) for a in foretold if not ledger.known(a)}
+        assert ledger.findings == before
+        shown = [s for s in ledger.post(event, joint=joint) if s.finding.code != "GG301"]
+        pairs = {(s.finding.loss or "", s.finding.model) for s in shown}
+        assert pairs == {(a.loss, a.model) for a in foretold}
+        fresh = [s.finding for s in shown if s.fresh]
+        assert {(f.loss or "", f.model) for f in fresh} == {(k[0], k[1]) for k, _ in new}
+        assert {f.severity for f in fresh} <= {severity for _, severity in new}
+    assert ledger.findings == world.kept(steps).findings
+
+
+@brief
+@given(stories())
+def test_a_finding_never_gets_milder_or_rarer(story: tuple[World, list[Step]]) -> None:
+    """Findings keep their place; severity and count only rise, count with whatever is shown."""
+    world, steps = story
+    ledger = world.ledger()
+    before: tuple[Finding, ...] = ()
+    for event, joint in steps:
+        shown = {(s.finding.loss, s.finding.model) for s in ledger.post(event, joint=joint)}
+        after = ledger.findings
+        for old, new in zip(before, after, strict=False):
+            assert (old.loss, old.model) == (new.loss, new.model)
+            assert LEVELS[old.severity] <= LEVELS[new.severity]
+            assert new.count >= old.count
+            assert new == old or (old.loss, old.model) in shown or new.trace != old.trace
+        before = after
+
+
+@brief
+@given(stories())
+def test_what_is_only_assumed_accuses_nobody(story: tuple[World, list[Step]]) -> None:
+    """If no backward was looked at, nothing is found, whatever steps and clears there are."""
+    world, steps = story
+    unseen = [
+        (replace(event, assumed=True) if isinstance(event, Backward) else event, joint)
+        for event, joint in steps
+    ]
+    ledger = world.kept(unseen)
+    ledger.end()
+    assert ledger.findings == ()
