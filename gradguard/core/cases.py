@@ -13,9 +13,6 @@ from gradguard.core.verdicts import VERDICTS, Saw, Verdict
 
 __all__ = ["Case", "Cases", "Sighting"]
 
-_RANK = {Saw.SPILL: 0, Saw.LEAK: 1, Saw.LIVE_SHADOW: 1}
-_WORST = 2
-
 
 @dataclass(slots=True)
 class Case:
@@ -23,6 +20,7 @@ class Case:
 
     Attributes:
         saw: The worst that was seen of it.
+        rank: How bad that is.
         made: The finding as it was made.
         count: How often it was seen.
         closing: The end of the trace, once it is known.
@@ -30,6 +28,7 @@ class Case:
     """
 
     saw: Saw
+    rank: int
     made: Finding
     count: int = 1
     closing: TraceStep | None = None
@@ -79,7 +78,7 @@ class Cases:
     def known(self, accusation: Accusation) -> bool:
         """Say whether the accusation's finding exists already, at this level or a worse one."""
         case = self.by_cause.get(accusation.key)
-        return case is not None and _RANK.get(case.saw, _WORST) >= _RANK.get(accusation.saw, _WORST)
+        return case is not None and case.rank >= accusation.rank
 
     def see(
         self,
@@ -97,7 +96,7 @@ class Cases:
             spend: The step that consumed it, if one did.
         """
         case = self.by_cause.get(accusation.key)
-        if case is not None and self.known(accusation):
+        if case is not None and case.rank >= accusation.rank:
             case.count += 1
             return Sighting(case, fresh=False)
         sighting = self.upgrade(accusation, deposit, place, spend)
@@ -116,7 +115,11 @@ class Cases:
         made = _make(accusation, deposit, place, spend, case)
         count = 1 if case is None else case.count
         worse = self.by_cause[accusation.key] = Case(
-            accusation.saw, made, count, open_end=spend is None
+            accusation.saw,
+            accusation.rank,
+            made,
+            count,
+            open_end=accusation.saw in (Saw.LEAK, Saw.LIVE_SHADOW),
         )
         return Sighting(worse, fresh=True)
 
@@ -134,13 +137,13 @@ class Cases:
             text = f"steps `{model}` without gradient of `{accusation.loss}`"
             steps.append(TraceStep(spend.place, text))
         made = _finding(accusation, "", told.place or place, steps, told.help)
-        case = self.by_cause[accusation.key] = Case(Saw.STARVED, made)
+        case = self.by_cause[accusation.key] = Case(Saw.STARVED, accusation.rank, made)
         return Sighting(case, fresh=True)
 
     def close(self, place: Place, trained: dict[str, set[str]]) -> None:
         """End the traces of losses that have now trained what they were meant to train."""
         for (loss, _, _), case in self.by_cause.items():
-            if case.open_end and loss in trained:
+            if case.open_end and case.closing is None and loss in trained:
                 case.open_end = False
                 names = ", ".join(f"`{model}`" for model in sorted(trained[loss]))
                 case.closing = TraceStep(place, f"trains {names} only")

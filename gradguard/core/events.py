@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from gradguard.core.findings import UNKNOWN_PLACE, Place, TraceStep
 
@@ -22,8 +23,7 @@ class Holder(Enum):
     SHADOW = "shadow"
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """The gradients of the parameters that exactly these models and optimizers hold.
 
     Attributes:

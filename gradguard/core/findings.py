@@ -191,7 +191,7 @@ def _span(place: Place) -> dict[str, Any]:
 def _shown(filename: str) -> str:
     try:
         return str(Path(filename).relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError):
         return filename
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 from gradguard.core.events import Account, Backward, Deposit, Holder
 from gradguard.core.policy import Rule, Stance
@@ -26,7 +27,7 @@ class Kind(Enum):
     """Nothing is concluded: the policy does not speak of the loss, or the loss is starved."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Accusation:
     """A conclusion that a finding would follow from.
 
@@ -42,10 +43,15 @@ class Accusation:
     model: str
     account: Account
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, str, str]:
         """The root cause: accusations with the same key are one finding."""
         return self.loss, self.model, _FAMILY.get(self.saw, "reach")
+
+    @cached_property
+    def rank(self) -> int:
+        """How bad it is: a finding is upgraded to a higher rank, never to a lower one."""
+        return _RANK.get(self.saw, 2)
 
 
 _FAMILY = {
@@ -54,6 +60,7 @@ _FAMILY = {
     Saw.MOVED: "moved",
     Saw.UNKNOWN: "unknown",
 }
+_RANK = {Saw.SPILL: 0, Saw.LEAK: 1, Saw.LIVE_SHADOW: 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,20 +140,24 @@ def judge(rule: Rule | None, models: Sequence[str], event: Backward) -> Judgemen
         for model in sorted(event.unknown)
         if model in required or rule.stance((model,))[0] is Stance.NEVER
     )
-    return Judgement(
-        tuple(_judged(rule, deposit, event.loss, starved=starved) for deposit in event.deposits),
-        hungry,
-        questions,
+    kinds = [(deposit, *classify(rule, deposit)) for deposit in event.deposits]
+    # The pair of loss and model is judged: one passing account of a model is enough.
+    passed = {model for _, kind, model in kinds if kind is Kind.SPILL}
+    judged = (
+        _judged(
+            deposit, Kind.SPILL if kind is Kind.LEAK and model in passed else kind, model, event
+        )
+        if kind is Kind.MEANT or not starved
+        else Judged(deposit, Kind.OPEN, model, None)
+        for deposit, kind, model in kinds
     )
+    return Judgement(tuple(judged), hungry, questions)
 
 
-def _judged(rule: Rule, deposit: Deposit, loss: str, *, starved: bool) -> Judged:
-    kind, model = classify(rule, deposit)
+def _judged(deposit: Deposit, kind: Kind, model: str, event: Backward) -> Judged:
     if kind is Kind.MEANT:
         return Judged(deposit, kind, model, None)
-    if starved:
-        return Judged(deposit, Kind.OPEN, model, None)
     saw = Saw.SPILL
     if kind is Kind.LEAK:
         saw = Saw.LIVE_SHADOW if deposit.holder is Holder.SHADOW else Saw.LEAK
-    return Judged(deposit, kind, model, Accusation(saw, loss, model, deposit.account))
+    return Judged(deposit, kind, model, Accusation(saw, event.loss, model, deposit.account))

@@ -93,7 +93,7 @@ class Ledger:
         self.together: frozenset[str] = frozenset()
         self._absence = absence
         self._time = 0
-        self._entries: dict[Account, dict[tuple[str, Kind], _Entry]] = {}
+        self._entries: dict[Account, dict[tuple[str, int], _Entry]] = {}
         self._cases = Cases()
         self._hunger: dict[tuple[str, str], _Hunger] = {}
         self._stepped: set[str] = set()
@@ -104,7 +104,14 @@ class Ledger:
         """All findings so far, in the order in which they were first seen, GG102 included."""
         return self._cases.findings
 
-    def post(self, event: Event, *, landed: bool = True, joint: bool = False) -> list[Sighting]:
+    def post(
+        self,
+        event: Event,
+        *,
+        landed: bool = True,
+        joint: bool = False,
+        stands: Callable[[Accusation], bool] | None = None,
+    ) -> list[Sighting]:
         """Take one event and return what it shows.
 
         Args:
@@ -113,6 +120,8 @@ class Ledger:
                 but nothing is deposited.
             joint: True for a further loss of the same backward pass, which no clear can come
                 between.
+            stands: Asked of each fresh accusation by a spend whether the gradient is really
+                there; if it is not, its account counts as cleared.
         """
         self._time += not joint
         match event:
@@ -122,7 +131,7 @@ class Ledger:
                 for account in event.accounts:
                     self._entries.pop(account, None)
             case Spend():
-                return self._spend(event)
+                return self._spend(event, stands)
             case Restart():
                 pass
         return []
@@ -241,7 +250,7 @@ class Ledger:
 
     def _enter(self, one: Judged, event: Backward) -> None:
         lying = self._entries.setdefault(one.deposit.account, {})
-        key = (event.loss, one.kind)
+        key = (event.loss, id(one.kind))
         entry = lying.get(key)
         if entry is None:
             now = self._time
@@ -289,8 +298,23 @@ class Ledger:
             if account not in self._entries and not hungry:
                 accused.append((Accusation(Saw.MOVED, "", account.owners[0], account), None))
         if len(accused) > 1:
-            accused.sort(key=lambda pair: pair[1].since if pair[1] else 0)
+            accused.sort(key=lambda pair: (pair[0].saw.value, pair[1].since if pair[1] else 0))
         return accused
+
+    def _acquit(
+        self,
+        accused: Iterable[tuple[Accusation, _Entry | None]],
+        stands: Callable[[Accusation], bool],
+    ) -> bool:
+        """Clear the accounts of fresh accusations that do not stand; say whether there were any."""
+        gone: set[Account] = set()
+        for accusation, _ in accused:
+            fresh = not self._cases.known(accusation)
+            if fresh and accusation.account not in gone and not stands(accusation):
+                gone.add(accusation.account)
+        for account in gone:
+            self._entries.pop(account, None)
+        return bool(gone)
 
     def _ordered(self, accounts: Iterable[Account]) -> list[Account]:
         """Return the accounts in which something lies, in the order of the models."""
@@ -302,9 +326,12 @@ class Ledger:
         known = owner in self.models
         return self.models.index(owner) if known else len(self.models), account.part
 
-    def _spend(self, event: Spend) -> list[Sighting]:
+    def _spend(self, event: Spend, stands: Callable[[Accusation], bool] | None) -> list[Sighting]:
         sightings: dict[tuple[str, str, str], Sighting] = {}
-        for accusation, entry in self._accuse(event):
+        accused = self._accuse(event)
+        if accused and stands is not None and self._acquit(accused, stands):
+            accused = self._accuse(event)
+        for accusation, entry in accused:
             deposit = entry.judged.deposit if entry else None
             place = entry.place if entry else event.place
             self._see(sightings, accusation, deposit, place, event)
@@ -317,19 +344,16 @@ class Ledger:
                     trained.setdefault(entry.loss, set()).add(entry.judged.model)
             self._stepped.update(account.owners)
         self._cases.close(event.place, trained)
-        owners = {owner for account in event.accounts for owner in account.owners}
         for (loss, model), hunger in self._hunger.items():
-            if hunger.pending and model in owners:
+            if hunger.pending and any(model in account.owners for account in event.accounts):
                 sightings[loss, model, "starved"] = self._starved(loss, model, hunger, event)
         return list(sightings.values())
 
     def _starved(self, loss: str, model: str, hunger: _Hunger, spend: Spend | None) -> Sighting:
-        hunger.settle()
-        if all(other.misses for (name, _), other in self._hunger.items() if name == loss):
-            # The loss has reached nothing that it must train: that is one finding, not several.
-            for (name, _), other in self._hunger.items():
-                if name == loss:
-                    other.settle()
+        of_loss = [other for (name, _), other in self._hunger.items() if name == loss]
+        # A loss that has reached nothing that it must train is one finding, not several.
+        for other in of_loss if all(other.misses for other in of_loss) else (hunger,):
+            other.settle()
         accusation = Accusation(Saw.STARVED, loss, model, Account((model,)))
         told = Evidence()
         if self._absence is not None and not self._cases.known(accusation):

@@ -39,6 +39,7 @@ def _setting_options(command: Callable[..., int]) -> Callable[..., int]:
             item.name,
             type=None if flag else type(item.default),
             default=item.default,
+            metavar="[" + "|".join(names) + "]" if (names := item.metadata["rule"].names) else None,
             show_default=True,
             help=item.metadata["help"],
         )

@@ -20,6 +20,7 @@ class _Rule:
 
     words: str
     holds: Callable[[Any], bool]
+    names: tuple[str, ...] = ()
 
 
 def _setting(default: Any, rule: _Rule, meaning: str, *, shapes: bool = True) -> Any:
@@ -36,7 +37,7 @@ def _whole(least: int) -> _Rule:
 
 
 def _choice(*names: str) -> _Rule:
-    return _Rule("one of " + ", ".join(names), lambda value: value in names)
+    return _Rule("one of " + ", ".join(names), lambda value: value in names, names)
 
 
 def _is_number(value: object) -> bool:

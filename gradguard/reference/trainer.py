@@ -20,7 +20,7 @@ from gradguard.reference.data import Batches, Mixture, Source
 from gradguard.reference.isolation import OnViolation, Unguarded, guard_for
 from gradguard.reference.lipschitz import clip_weights, gradient_penalty
 from gradguard.reference.metrics import Metrics
-from gradguard.reference.models import PairFactory, mlp_pair
+from gradguard.reference.models import Pair, PairFactory, mlp_pair
 
 __all__ = ["Trainer"]
 
@@ -68,9 +68,7 @@ class Trainer:
         # Streams seeded alike would repeat each other: the noise would be the data's.
         weights, data, noise = _spawn_seeds(settings.seed, 3)
         torch.manual_seed(weights)
-        pair = make_pair(settings)
-        self.critic = pair.critic.to(self.device)
-        self.generator = pair.generator.to(self.device)
+        self.critic, self.generator = (model.to(self.device) for model in make_pair(settings))
         self.critic_optimizer = self._make_optimizer(self.critic, settings.critic_lr)
         self.generator_optimizer = self._make_optimizer(self.generator, settings.generator_lr)
         self.critic_scaler = self._make_scaler()
@@ -78,6 +76,7 @@ class Trainer:
         self.batches = Batches(source or Mixture(), settings.batch, self.device, data)
         self.noise_rng = torch.Generator(self.device).manual_seed(noise)
         self.metrics = Metrics("critic_loss", "generator_loss")
+        pair = Pair(self.critic, self.generator)
         self.guard = guard_for(pair, on_violation) if settings.guard else Unguarded()
         self.step = 0
 
@@ -90,8 +89,9 @@ class Trainer:
             until: The step to stop after.
             after_step: Called after every step, inside the guard.
         """
+        last = self.settings.steps if until is None else min(until, self.settings.steps)
         with _backend(self.settings), self.guard:
-            while self.step < min(until or self.settings.steps, self.settings.steps):
+            while self.step < last:
                 self.train_step()
                 if after_step is not None:
                     after_step()
@@ -207,7 +207,8 @@ class Trainer:
         return torch.optim.RMSprop(model.parameters(), lr=lr, alpha=alpha, foreach=True)
 
     def _make_scaler(self) -> torch.amp.GradScaler:
-        # bfloat16 has the range of float32, so only float16 gradients can vanish.
+        # bfloat16 has the range of float32, so only float16 gradients can vanish. Finding that out
+        # is the one thing for which a step under float16 has to wait for the device.
         return torch.amp.GradScaler(self.device.type, enabled=self.settings.amp == "float16")
 
     def _autocast(self) -> torch.autocast:

@@ -49,9 +49,7 @@ class Balance:
     def sweep(self, accounts: Iterable[Account]) -> None:
         """Clear the accounts in which every gradient is ``None``."""
         gone = [
-            account
-            for account in self._ledger.holding(accounts)
-            if all(p.grad is None for p in self._registry.parameters(account))
+            account for account in self._ledger.holding(accounts) if self._registry.empty(account)
         ]
         if gone:
             self._ledger.post(Clear(frozenset(gone)))

@@ -72,6 +72,11 @@ class Track:
 class Calls:
     """Records the calls of the models of a registry.
 
+    Attributes:
+        registry: The models.
+        tracks: The calls of each model.
+        units: For each module seen, by identity, the tracks that its calls belong to.
+
     Args:
         registry: The models.
         learn: Called with a module that holds no known parameter when it is called outermost;
@@ -87,11 +92,11 @@ class Calls:
         self.registry = registry
         self.tracks: dict[str, Track] = {}
         self._learn = learn
-        self._units: dict[int, tuple[weakref.ref[nn.Module], tuple[Track, ...]]] = {}
+        self.units: dict[int, tuple[weakref.ref[nn.Module], tuple[Track, ...]]] = {}
 
     def forget(self) -> None:
         """Classify modules anew: the accounts have changed."""
-        self._units.clear()
+        self.units.clear()
 
     def _tracks_of(self, module: nn.Module, frame: FrameType | None) -> tuple[Track, ...]:
         """Return the tracks that a call of ``module`` belongs to.
@@ -120,15 +125,15 @@ class Calls:
         self, original: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any
     ) -> Any:
         """Run a call of ``module`` and record what it made."""
-        known = self._units.get(id(module))
+        known = self.units.get(id(module))
         if known is None or known[0]() is not module:
-            found = self._tracks_of(module, sys._getframe(2))
-            known = self._units[id(module)] = (weakref.ref(module), found)
+            found = self._tracks_of(module, sys._getframe(1))
+            known = self.units[id(module)] = (weakref.ref(module), found)
         thread = get_ident()
         tracks = [track for track in known[1] if thread not in track.inside]
         if not tracks or sequence_number is None:
             return original(module, *args, **kwargs)
-        where = site(sys._getframe(2))
+        where = site(sys._getframe(1))
         for track in tracks:
             track.inside.add(thread)
         start = sequence_number()
@@ -139,13 +144,6 @@ class Calls:
             for track in tracks:
                 track.inside.discard(thread)
                 track.add(start, end, where, thread)
-
-    def quiet(self, module: nn.Module) -> bool:
-        """Say whether a call of ``module`` needs no record: it is no model's, or within one's."""
-        known = self._units.get(id(module))
-        if known is None or known[0]() is not module:
-            return False
-        return not known[1] or all(get_ident() in track.inside for track in known[1])
 
     def offsets(self, first: int, last: int) -> tuple[Any, ...]:
         """Return where the calls since ``first`` lie relative to ``last``: equal in equal loops."""

@@ -111,8 +111,9 @@ class Losses:
             return found
         wanted = [name for name in self._policy if name not in self._seen]
         tensors = terms(run.frame, wanted)
+        whole = run.graph.roots
         return [
-            Named(name, (tensor,))
+            Named(name, None if whole == (tensor.grad_fn,) else (tensor,))
             for name, tensor in tensors.items()
             if tensor.grad_fn in run.graph
         ]

@@ -12,7 +12,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from threading import get_ident
 from types import FrameType
 from typing import Any, Protocol
 
@@ -50,7 +51,7 @@ class Pass:
     inputs: tuple[Tensor, ...] | None
     site: Site
     frame: FrameType | None
-    _graph: Graph | None = field(default=None)
+    _graph: Graph | None = None
 
     @property
     def graph(self) -> Graph:
@@ -192,13 +193,19 @@ def _call(original: Callable[..., Any]) -> Callable[..., Any]:
     def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         if compiling():
             return original(self, *args, **kwargs)
-        loud = [watcher.calls for watcher in _watchers if not watcher.calls.quiet(self)]
-        if not loud:
-            return original(self, *args, **kwargs)
         run = original
-        for calls in loud[1:]:
+        for watcher in _watchers:
+            calls = watcher.calls
+            # Nearly every call of a module is one within a model's call: nothing to record.
+            known = calls.units.get(id(self))
+            if known is not None and known[0]() is self:
+                for track in known[1]:
+                    if not track.inside or get_ident() not in track.inside:
+                        break
+                else:
+                    continue
             run = functools.partial(_through, calls, run)
-        return loud[0].called(run, self, args, kwargs)
+        return run(self, *args, **kwargs)
 
     return __call__
 

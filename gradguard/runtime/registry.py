@@ -164,7 +164,7 @@ class _Holding:
 
 def signature(optimizer: Optimizer) -> tuple[int, ...]:
     """Return what changes when an optimizer is given other parameters."""
-    return tuple(len(group["params"]) for group in optimizer.param_groups)
+    return tuple([len(group["params"]) for group in optimizer.param_groups])
 
 
 class Registry:
@@ -336,6 +336,14 @@ class Registry:
     def account(self, index: int) -> Account:
         """Return an account by number, -1 being everything outside the models."""
         return OTHERS if index < 0 else self.accounts[index]
+
+    def empty(self, account: Account) -> bool:
+        """Say whether no parameter of an account has a gradient."""
+        for ref in self.members.get(account, ()):
+            tensor = ref()
+            if tensor is not None and tensor.grad is not None:
+                return False
+        return True
 
     def parameters(self, account: Account) -> list[Tensor]:
         """Return the parameters of an account that are still alive."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradguard.core.events import Account, Clear, Spend
+from gradguard.core.judgement import Accusation
 from gradguard.core.verdicts import Moment
 from gradguard.runtime.balance import skipped_for_inf
 from gradguard.runtime.names import optimizer_name
@@ -46,24 +47,21 @@ class Steps:
         event = self._event(optimizer, where)
         if not event.accounts:
             return
-        watch.balance.sweep(event.accounts)
-        gone: set[Account] = set()
-        for accusation in watch.ledger.preview(event):
-            if watch.ledger.known(accusation) or accusation.account in gone:
-                continue
-            if skipped_for_inf(optimizer):
-                return
-            if not watch.balance.stands(accusation, optimizer):
-                gone.add(accusation.account)
-        if gone:
-            watch.ledger.post(Clear(frozenset(gone)))
-        held = watch.ledger.holding(event.accounts)
+        ledger, balance = watch.ledger, watch.balance
+        balance.sweep(event.accounts)
+        skipped = False
+
+        def stands(accusation: Accusation) -> bool:
+            nonlocal skipped
+            skipped = skipped or skipped_for_inf(optimizer)
+            return not skipped and balance.stands(accusation, optimizer)
+
+        held = ledger.holding(event.accounts)
         if len(held) < len(event.accounts):
-            empty = event.accounts.difference(held)
-            values = watch.balance.coasting(optimizer, empty)
+            values = balance.coasting(optimizer, event.accounts.difference(held))
             if values:
                 self._coasting[id(optimizer)] = event, values
-        watch.act(watch.ledger.post(event), Moment.BEFORE_STEP)
+        watch.act(ledger.post(event, stands=stands), Moment.BEFORE_STEP)
 
     def after(self, optimizer: Optimizer) -> None:
         """See whether a step has moved what no loss put gradient into."""

@@ -47,6 +47,7 @@ def test_each_loss_reaches_the_model_it_trains_and_no_other() -> None:
     trainer = Trainer(small())
     trainer.train()
     flow = trainer.guard.flow
+    assert flow is not None
     for loss, model, reach in [
         ("critic_loss", "critic", gradguard.Reach.REACHED),
         ("critic_loss", "generator", gradguard.Reach.NONE),
@@ -102,7 +103,7 @@ def test_the_trace_of_a_planted_leak_names_its_lines() -> None:
         "self.critic_scaler.scale(objective).backward()",
         "self.critic_scaler.step(self.critic_optimizer)",
     ]
-    assert "`self.critic(fake.detach())`" in finding.help
+    assert "`self.critic(fake.detach())`" in str(finding.help)
 
 
 def test_without_a_guard_the_leak_goes_unnoticed() -> None:

@@ -67,10 +67,11 @@ def test_the_same_seed_draws_the_same_points_and_touches_nothing_else() -> None:
 def test_looking_at_samples_does_not_change_the_run() -> None:
     """Property: sampling draws on no random stream of the run, and leaves modes as they were."""
     trainer = Trainer(Settings(steps=2, batch=4, width=4))
-    trainer.generator[1].eval()
+    part = next(trainer.generator.children())
+    part.eval()
     streams = (torch.get_rng_state(), trainer.noise_rng.get_state())
     assert trainer.sample(7).shape == (7, 2)
     assert torch.equal(streams[0], torch.get_rng_state())
     assert torch.equal(streams[1], trainer.noise_rng.get_state())
     assert trainer.generator.training
-    assert not trainer.generator[1].training
+    assert not part.training

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,13 @@ def stochastic_pair(settings: Settings) -> Pair:
             nn.Linear(settings.latent, 8), nn.BatchNorm1d(8), nn.Dropout(0.1), nn.Linear(8, 2)
         ),
     )
+
+
+def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a process has written a file."""
+    while not file.exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.002)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=in_words)
@@ -78,9 +86,7 @@ def test_a_killed_process_resumes_to_the_same_end(tmp_path: Path) -> None:
     arguments = ("--steps", "200", "--batch", "4", "--width", "4", "--checkpoint-every", "20")
     killed = start(*arguments, "--out", tmp_path / "killed", "--no-picture")
     saved = tmp_path / "killed" / "checkpoint.pt"
-    deadline = time.monotonic() + 60
-    while not saved.exists() and time.monotonic() < deadline:
-        time.sleep(0.002)
+    wait_for(saved, killed)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     reached = load(saved)["step"]
@@ -91,6 +97,18 @@ def test_a_killed_process_resumes_to_the_same_end(tmp_path: Path) -> None:
         assert status == 0, errors
 
     assert same_bits(load(saved), load(tmp_path / "whole" / "checkpoint.pt"))
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
+    """Property: Ctrl-C ends in one line and status 130, with the last checkpoint in place."""
+    process = start("--checkpoint-every", "1", "--width", "4", "--out", tmp_path, "--no-picture")
+    wait_for(tmp_path / "checkpoint.pt", process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.endswith("interrupted; --resume goes on from the last checkpoint\n")
+    assert "Traceback" not in errors
+    assert load(tmp_path / "checkpoint.pt")["step"] >= 1
 
 
 def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ class Counting(nn.Module):
     def forward(self, noise: Tensor) -> Tensor:
         """Pass on, and count."""
         self.calls += 1
-        return self.inner(noise)
+        samples: Tensor = self.inner(noise)
+        return samples
 
 
 def counting_pair(settings: Settings) -> Pair:
@@ -56,7 +57,8 @@ def writing_pair(settings: Settings) -> Pair:
 def sharing_pair(settings: Settings) -> Pair:
     """Build a pair whose critic holds, and so trains, a bias of its generator."""
     pair = counting_pair(settings)
-    pair.critic.register_parameter("borrowed", pair.generator.inner[-1].bias)
+    *_, bias = pair.generator.parameters()
+    pair.critic.register_parameter("borrowed", bias)
     return pair
 
 

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import gradguard
 from gradguard import Reach
@@ -152,3 +153,23 @@ def test_h10_a_zero_that_becomes_a_gradient_is_found() -> None:
 
     [finding] = recorded(program).findings
     assert (finding.code, finding.loss, finding.model) == ("GG101", "critic_loss", "generator")
+
+
+def normalised() -> Scene:
+    """Build a pair whose critic has buffers that every forward in train mode changes."""
+    scene = pair()
+    critic = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 1))
+    scene.models["critic"] = critic
+    return scene
+
+
+def test_h10_looking_for_proof_changes_no_buffer() -> None:
+    """Backward recomputes a checkpoint, batch norm and all: asked twice, it counts once."""
+
+    def program(scene: Scene) -> None:
+        for _ in range(3):
+            data = scene.real + 0 * scene.generator(scene.z)
+            critic_loss = checkpoint(scene.critic, data, use_reentrant=False).mean()
+            critic_loss.backward()
+
+    assert_clean(program, normalised)

@@ -131,13 +131,21 @@ def test_h11_requires_grad_is_read_when_backward_runs() -> None:
     """A model that is frozen between forward and backward receives nothing: no leak."""
 
     def program(scene: Scene, *, freeze: bool) -> None:
+        scene.generator.requires_grad_(True)
         critic_loss = scene.critic(scene.generator(scene.z)).mean()
         scene.generator.requires_grad_(not freeze)
         critic_loss.backward()
         scene.critic_opt.step()
+        scene.critic_opt.zero_grad()
 
     assert_clean(lambda scene: program(scene, freeze=True))
     assert codes(recorded(lambda scene: program(scene, freeze=False))) == [LEAK]
+
+    def flipping(scene: Scene) -> None:
+        for number in range(4):
+            program(scene, freeze=number < 3)
+
+    assert codes(recorded(flipping)) == [LEAK]
     scene = pair()
     losses = {"loss": scene.critic(scene.generator(scene.z)).mean()}
     scene.generator.requires_grad_(False)
