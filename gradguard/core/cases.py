@@ -97,7 +97,8 @@ class Cases:
         """
         case = self.by_cause.get(accusation.key)
         if case is not None and case.rank >= accusation.rank:
-            case.count += 1
+            # A deposit that becomes part of something worse is counted there.
+            case.count += case.rank == accusation.rank
             return Sighting(case, fresh=False)
         sighting = self.upgrade(accusation, deposit, place, spend)
         sighting.case.count += case is not None

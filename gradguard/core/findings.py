@@ -171,9 +171,9 @@ class IsolationError(Exception):
         )
         super().__init__("\n" + "\n".join(str(finding) for finding in self.findings))
 
-    def __reduce__(self) -> tuple[type[IsolationError], tuple[tuple[Finding, ...]]]:
-        """Pickle by findings, so that the error crosses process boundaries whole."""
-        return type(self), (self.findings,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by findings and notes, so that the error crosses process boundaries whole."""
+        return type(self), (self.findings,), self.__dict__
 
 
 class IsolationWarning(UserWarning):

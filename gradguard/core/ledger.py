@@ -170,6 +170,11 @@ class Ledger:
             )
         ]
 
+    def meant(self, event: Backward) -> list[Account]:
+        """Return the accounts into which ``event`` puts gradient that is meant for them."""
+        judged = self._judge(event).deposits
+        return [one.deposit.account for one in judged if one.kind is Kind.MEANT]
+
     def split(self, parts: Callable[[Account], Iterable[Account]], models: Sequence[str]) -> None:
         """Move what lies in accounts to the parts into which each has fallen.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gradguard.core.events import Account, Clear
+from gradguard.core.events import Account, Backward, Clear
 from gradguard.core.judgement import Accusation
 from gradguard.core.ledger import Ledger
 from gradguard.core.verdicts import Saw
@@ -54,12 +54,12 @@ class Balance:
         if gone:
             self._ledger.post(Clear(frozenset(gone)))
 
-    def settle(self, accounts: Iterable[Account]) -> None:
-        """Bring the ledger up to date with ``accounts`` before more is deposited in them."""
-        held = self._ledger.holding(accounts)
+    def settle(self, event: Backward) -> None:
+        """Bring the ledger up to date with the accounts of ``event`` before it deposits in them."""
+        held = self._ledger.holding(deposit.account for deposit in event.deposits)
         if held:
             self.sweep(held)
-            self.leftovers(held)
+            self.leftovers(self._ledger.meant(event))
 
     def leftovers(self, accounts: Iterable[Account]) -> None:
         """Look at accounts in which something old lies while something meant is about to come."""

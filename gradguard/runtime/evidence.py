@@ -52,12 +52,33 @@ class Accused:
         # What leads nowhere else enters the loss where it is first used; what is passed through,
         # where it is used last.
         edge = self.graph.leaving(part, last=self.passes)
-        consumer, entered = edge if edge is not None else (None, self.arrival.nodes[0])
+        entered = edge[1] if edge is not None else self.arrival.nodes[0]
         if self.arrival.part:
             found = _call_around(entered, self.calls, self.arrival.account.owners)
             if found is not None:
-                return self._by_call(found[1], consumer)
+                return self._by_call(found[1], self._next_call(part))
         return self._by_source()
+
+    def _next_call(self, part: set[Node]) -> tuple[str, Site] | None:
+        """Find the first call of another model that takes the output in, in program order."""
+        others = [name for name in self.calls.tracks if name not in self.arrival.account.owners]
+        waiting = [parent for node in part for parent in self.graph.parents[node]]
+        seen = set(part)
+        found: list[tuple[int, str, Site]] = []
+        while waiting:
+            node = waiting.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            around = _call_around(node, self.calls, others)
+            if around is not None:
+                found.append((node._sequence_nr(), *around))
+            else:
+                waiting.extend(self.graph.parents[node])
+        if not found:
+            return None
+        _, name, where = min(found, key=lambda one: one[0])
+        return name, where
 
     @property
     def _received(self) -> TraceStep:
@@ -73,10 +94,8 @@ class Accused:
     def _losses(self) -> tuple[str, ...]:
         return (self.loss, *loss_names(self.where))
 
-    def _by_call(self, made: Site, consumer: Node | None) -> Evidence:
+    def _by_call(self, made: Site, entry: tuple[str, Site] | None) -> Evidence:
         steps = [TraceStep(made.place, f"`{self.model}`'s output, carries gradient")]
-        others = [name for name in self.calls.tracks if name not in self.arrival.account.owners]
-        entry = _call_around(consumer, self.calls, others)
         trail = follow_call(made, self.where, self._losses)
         call = made.call()
         if entry is not None:

@@ -166,9 +166,9 @@ def _locals(frame: FrameType) -> Iterator[dict[str, Any]]:
         yield variables
     finally:
         is_function = bool(frame.f_code.co_flags & 0x0001)
-        # The frame, this name and the argument of getrefcount hold it; anything more is the
-        # program's own `locals()`.
-        if is_function and sys.version_info < (3, 13) and sys.getrefcount(variables) <= 3:
+        # The frame, this name, the caller's and the argument of getrefcount hold it; anything
+        # more is the program's own `locals()`.
+        if is_function and sys.version_info < (3, 13) and sys.getrefcount(variables) <= 4:
             variables.clear()
 
 

@@ -104,6 +104,9 @@ class Passes:
             if count % watch.every and key in self._last:
                 self._repeat(self._last[key], assumed=True)
                 return
+        if run.graph.empty:
+            # Autograd will refuse it in its own words.
+            return
         known = self._memory.get(key)
         if known is not None and known.fits(run.graph, watch.calls):
             self._repeat(known.events)
@@ -146,7 +149,7 @@ class Passes:
     def _repeat(self, events: Sequence[Backward], *, assumed: bool = False) -> None:
         watch = self._watch
         for number, event in enumerate(events):
-            watch.balance.settle(deposit.account for deposit in event.deposits)
+            watch.balance.settle(event)
             again = replace(event, assumed=True) if assumed else event
             watch.act(watch.ledger.post(again, joint=number > 0), Moment.NEVER)
 
@@ -186,7 +189,7 @@ class Passes:
             if watch.registry.version == version:
                 break
         for part in parts:
-            watch.balance.settle(part.arrivals)
+            watch.balance.settle(part.event)
             self._prove(part, run, alone=len(parts) == 1)
             self._explain(part, run)
         return [*parts, *rest]
@@ -281,9 +284,10 @@ class Passes:
         outputs = part.named.outputs if part.named is not None else None
         if alone and outputs is None and aside and not self._watch.raises:
             return Answer.OPEN
-        answer = ask(run.outputs, run.gradients, arrival.leaves)
+        kept = self._watch.registry.modules()
+        answer = ask(run.outputs, run.gradients, arrival.leaves, kept)
         if answer is Answer.LIVE and outputs is not None:
-            answer = ask(outputs, None, arrival.leaves)
+            answer = ask(outputs, None, arrival.leaves, kept)
         return Answer.LIVE if answer is Answer.OPEN and not aside else answer
 
     def _explain(self, part: _Part, run: Pass) -> None:

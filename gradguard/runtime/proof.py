@@ -6,13 +6,14 @@ never does.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradguard.runtime.monitor import run_engine
 
@@ -47,35 +48,55 @@ def judge(gradients: Iterable[Tensor | None]) -> Answer:
     return answer
 
 
-def ask(outputs: Sequence[Any], gradients: Sequence[Any] | None, leaves: list[Tensor]) -> Answer:
+def ask(
+    outputs: Sequence[Any],
+    gradients: Sequence[Any] | None,
+    leaves: list[Tensor],
+    modules: Iterable[nn.Module] = (),
+) -> Answer:
     """Ask autograd what gradient the leaves would get, writing nothing.
 
     Args:
         outputs: The tensors that backward would start from.
         gradients: The gradients it would start with; ones if ``None``.
         leaves: The parameters in question.
+        modules: What a checkpoint may run again; their buffers stay as they are.
 
     Returns:
         ``OPEN`` if autograd cannot tell, as with a reentrant checkpoint in the graph.
     """
     if gradients is None:
         gradients = [torch.ones_like(output) for output in outputs]
-    state = torch.get_rng_state()
-    try:
-        found = run_engine(
-            tuple(outputs),
-            tuple(gradients),
-            True,
-            False,
-            tuple(leaves),
-            allow_unreachable=True,
-            accumulate_grad=False,
-        )
-    except RuntimeError:
-        return Answer.OPEN
-    finally:
-        torch.set_rng_state(state)
+    with _untouched(modules):
+        try:
+            found = run_engine(
+                tuple(outputs),
+                tuple(gradients),
+                True,
+                False,
+                tuple(leaves),
+                allow_unreachable=True,
+                accumulate_grad=False,
+            )
+        except RuntimeError:
+            return Answer.OPEN
     return judge(found)
+
+
+@contextmanager
+def _untouched(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Put random states and buffers back as they were: a checkpoint recomputes its forward."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    buffers = {id(b): b for module in modules for b in module.buffers()}
+    kept = [(buffer, buffer._version, buffer.detach().clone()) for buffer in buffers.values()]
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, version, value in kept:
+                    if buffer._version != version:
+                        buffer.copy_(value)
 
 
 class Vault:

@@ -21,22 +21,31 @@ class Model:
 
     Attributes:
         name: How policies and findings call it.
-        modules: The modules it consists of, if it was given as modules.
     """
 
-    def __init__(self, name: str, spec: Any, others: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, name: str, spec: Any, others: Mapping[str, Any] | None = None, *, weak: bool = False
+    ) -> None:
         """Take a module, a parameter, several of them, or a pattern over the names in ``others``.
+
+        Args:
+            name: How policies and findings call it.
+            spec: What it consists of.
+            others: The modules over whose parameter names a pattern runs.
+            weak: True to let the program drop the modules.
 
         Raises:
             TypeError: If ``spec`` is none of these.
             ValueError: If it holds no parameter, or the pattern matches none.
         """
         self.name = name
-        self.modules: tuple[nn.Module, ...] = ()
+        self._roots: tuple[Callable[[], nn.Module | None], ...] = ()
+        self._weak = weak
         self._tensors: tuple[Tensor, ...] = ()
         self._pattern: str | None = None
         self._others: dict[str, nn.Module] = {}
         self._homes: list[weakref.ref[nn.Module]] = []
+        self._matched: list[weakref.ref[Tensor]] = []
         if isinstance(spec, str):
             self._pattern = spec
             named = (others or {}).items()
@@ -48,10 +57,11 @@ class Model:
 
     def _take(self, name: str, spec: Any) -> None:
         if isinstance(spec, nn.Module):
-            self.modules = (unwrapped(spec),)
+            self._roots = (self._keep(unwrapped(spec)),)
             return
         parts = (spec,) if isinstance(spec, Tensor) else tuple(_parts(name, spec))
-        self.modules = tuple(unwrapped(part) for part in parts if isinstance(part, nn.Module))
+        modules = [unwrapped(part) for part in parts if isinstance(part, nn.Module)]
+        self._roots = tuple(self._keep(module) for module in modules)
         self._tensors = tuple(part for part in parts if isinstance(part, Tensor))
         for part in parts:
             if not isinstance(part, nn.Module | Tensor):
@@ -65,6 +75,14 @@ class Model:
                     f"model `{name}` holds a tensor that was computed from others; only leaves "
                     "receive gradient"
                 )
+
+    def _keep(self, module: nn.Module) -> Callable[[], nn.Module | None]:
+        return weakref.ref(module) if self._weak else lambda: module
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """The modules it consists of, if it was given as modules."""
+        return tuple(module for module in (root() for root in self._roots) if module is not None)
 
     def _empty(self, spec: Any) -> str:
         if self._pattern is None:
@@ -88,7 +106,7 @@ class Model:
     @property
     def loose(self) -> bool:
         """True for parameters that were given without a module around them."""
-        return not self.modules and self._pattern is None
+        return not self._roots and self._pattern is None
 
     @property
     def bare(self) -> bool:
@@ -98,12 +116,22 @@ class Model:
     def parameters(self) -> list[Tensor]:
         """Return the parameters as they are now, each once."""
         if self._pattern is not None:
-            return [tensor for name, tensor in self._qualified() if matches(name, self._pattern)]
+            return self._matching(self._pattern)
         found = {id(tensor): tensor for tensor in self._tensors}
         homes = (home() for home in self._homes)
         for module in (*self.modules, *(home for home in homes if home is not None)):
             for parameter in module.parameters():
                 found.setdefault(id(parameter), parameter)
+        return list(found.values())
+
+    def _matching(self, pattern: str) -> list[Tensor]:
+        """Return what the pattern matches, and what it matched under a name that has changed."""
+        qualified = self._qualified()
+        inside = {id(tensor): tensor for _, tensor in qualified}
+        held = (ref() for ref in self._matched)
+        found = {id(t): t for t in held if t is not None and inside.get(id(t)) is t}
+        found |= {id(tensor): tensor for name, tensor in qualified if matches(name, pattern)}
+        self._matched = [weakref.ref(tensor) for tensor in found.values()]
         return list(found.values())
 
     def live_in(self, module: nn.Module) -> None:
@@ -204,13 +232,16 @@ class Registry:
         unique, number = name, 2
         while unique in self.models:
             unique, number = f"{name} ({number})", number + 1
-        self.models[unique] = Model(unique, spec)
+        self.models[unique] = Model(unique, spec, weak=isinstance(spec, nn.Module))
         self.refresh()
         return unique
 
     def refresh(self) -> None:
         """Look all parameters up again; rebuild the accounts and say so if they have changed."""
         held = {name: model.parameters() for name, model in self.models.items()}
+        for name in [name for name, parameters in held.items() if not parameters]:
+            # What turned up and was dropped again by the program.
+            del self.models[name], held[name]
         self._holdings = {
             number: holding
             for number, holding in self._holdings.items()
@@ -270,6 +301,10 @@ class Registry:
             for module in dict.fromkeys(m for root in model.modules for m in root.modules()):
                 found.setdefault(id(module), []).append(name)
         return found
+
+    def modules(self) -> list[nn.Module]:
+        """Return the modules of all models."""
+        return [module for model in self.models.values() for module in model.modules]
 
     def called_by(self, module: nn.Module) -> tuple[list[str], bool]:
         """Find the models that a call of ``module`` is a call of.

@@ -132,15 +132,15 @@ def stories(longest: int = 12) -> st.SearchStrategy[tuple[World, list[Step]]]:
 
 def renamed(value: Any, names: Mapping[str, str]) -> Any:
     """Rename models, losses and optimizers wherever they stand, in values and in sentences."""
-    if isinstance(value, str) and not isinstance(value, Place):
+    if isinstance(value, str):
         return re.sub(r"\b[mlo]\d\b", lambda found: names[found.group()], value)
-    if isinstance(value, tuple):
-        return tuple(renamed(one, names) for one in value)
-    if isinstance(value, frozenset):
-        return frozenset(renamed(one, names) for one in value)
+    if isinstance(value, Account):
+        return value._replace(owners=renamed(value.owners, names))
+    if isinstance(value, tuple | frozenset):
+        return type(value)(renamed(one, names) for one in value)
     if isinstance(value, Mapping):
         return {renamed(key, names): renamed(one, names) for key, one in value.items()}
-    if is_dataclass(value) and not isinstance(value, (type, Place)):
+    if is_dataclass(value) and not isinstance(value, type):
         every = {field.name: renamed(getattr(value, field.name), names) for field in fields(value)}
         return replace(value, **every)
     return value
@@ -177,5 +177,5 @@ def halved(value: Any) -> Any:
     if isinstance(value, Clear | Spend):
         return replace(value, accounts=halved(value.accounts))
     if isinstance(value, frozenset):
-        return frozenset(replace(a, part=2 * a.part + half) for a in value for half in (0, 1))
+        return frozenset(a._replace(part=2 * a.part + half) for a in value for half in (0, 1))
     return value

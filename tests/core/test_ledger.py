@@ -169,6 +169,10 @@ def test_a_spill_in_one_window_with_the_meant_gradient_is_applied(gan: Book) -> 
     assert gan.found == [("GG103", "generator_loss", C)]
     [finding] = gan.ledger.findings
     assert finding.message.endswith("to `critic`, which it only passes through")
+    assert finding.help == (
+        "give `critic` an optimizer of its own, or filter: "
+        "`gradguard.backward(generator_loss, into=...)`"
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,9 +213,15 @@ def test_one_deposit_that_is_spent_twice_is_stale(gan: Book) -> None:
     assert gan.step("critic_opt", C) == []
     gan.step("critic_opt", C)
     assert gan.verdict == ("GG204", "error", Moment.BEFORE_STEP, True)
-    assert gan.ledger.findings[0].message == (
+    [finding] = gan.ledger.findings
+    assert finding.message == (
         "`critic_opt` steps `critic` again with gradient of `critic_loss` that it has already spent"
     )
+    assert [(step.location.row, step.message) for step in finding.trace] == [
+        (1, "`critic_loss` runs backward"),
+        (3, "steps `critic` with it again"),
+    ]
+    assert finding.help == "clear `critic` after the step: `critic_opt.zero_grad()`"
 
 
 def test_an_own_old_gradient_that_joins_the_new_is_stale(gan: Book) -> None:
@@ -307,6 +317,19 @@ def test_parts_that_grow_together_keep_what_lay_in_either(gan: Book) -> None:
     gan.ledger.split(lambda one: [whole if one == part else one], (C, G))
     gan.post(Spend("generator_opt", frozenset({whole})))
     assert gan.found == [("GG103", "critic_loss", G)]
+
+
+def test_a_ledger_says_where_something_lies_that_is_old_or_foreign(gan: Book) -> None:
+    """What is fresh and meant is neither; spent, spilled or leaked gradient is."""
+    both = [account(C), account(G)]
+    gan.backward("critic_loss", {C: []})
+    assert (gan.ledger.holding(both), gan.ledger.stale(both)) == (both[:1], [])
+    gan.step("critic_opt", C)
+    assert gan.ledger.stale(both) == both[:1]
+    gan.clear(C)
+    assert (gan.ledger.holding(both), gan.ledger.stale(both)) == ([], [])
+    gan.backward("generator_loss", {C: [G], G: []})
+    assert (gan.ledger.holding(both), gan.ledger.stale(both)) == (both, both[:1])
 
 
 def test_the_trace_of_a_leak_ends_where_its_loss_trains_what_it_should(gan: Book) -> None:

@@ -6,7 +6,10 @@ import pytest
 from books import GAN, Book, C, G
 
 from gradguard.core.cases import Sighting
-from gradguard.core.policy import must, never
+from gradguard.core.events import Evidence
+from gradguard.core.findings import Location, Place, TraceStep
+from gradguard.core.ledger import Ledger
+from gradguard.core.policy import Policy, must, never
 from gradguard.core.verdicts import Moment
 
 AGAIN = 10
@@ -81,6 +84,42 @@ def test_a_starved_model_without_a_step_is_judged_at_the_end(gan: Book) -> None:
     assert fed.ledger.end() == []
 
 
+def test_models_that_only_some_loss_must_reach_are_judged_together_at_the_end() -> None:
+    """For `only(a, b)` it is enough that each is reached by one of the losses."""
+    for reached, found in ((["a", "b"], []), (["a", "a"], [("GG301", "second", "b")]), ([], [])):
+        book = Book({"*": {"may": ["a", "b"]}}, "a", "b")
+        book.ledger.together = frozenset("ab")
+        for loss, model in zip(("first", "second"), reached, strict=False):
+            book.backward(loss, {model: []})
+        book.ledger.end()
+        assert book.found == found
+
+
+def test_the_trace_of_a_starved_model_is_what_is_known_of_its_absence() -> None:
+    """Who builds the ledger says where the model was called and what cuts it off."""
+    asked = []
+
+    def absence(loss: str, model: str) -> Evidence:
+        asked.append((loss, model))
+        place = Place("nets.py", Location(7, 3))
+        return Evidence((TraceStep(place, "is cut off"),), "take the `detach` out", place)
+
+    book = Book(GAN)
+    book.ledger = Ledger(Policy.parse(GAN), (C, G), absence)
+    for _ in range(1 + 2 * AGAIN):
+        book.backward("generator_loss", {C: []})
+        book.step("generator_opt", G)
+    [finding] = book.ledger.findings
+    assert (finding.filename, finding.location.row, finding.count) == ("nets.py", 7, 3)
+    assert finding.help == "take the `detach` out"
+    assert [(step.location.row, step.message) for step in finding.trace] == [
+        (7, "is cut off"),
+        (1, "no parameter of `generator` receives gradient"),
+        (2, "steps `generator` without gradient of `generator_loss`"),
+    ]
+    assert asked == [("generator_loss", G)]
+
+
 def test_nothing_need_be_reached_that_cannot_be_trained() -> None:
     """`must` counts while the model is trainable, from the first time that it is."""
     book = Book({"loss": must(C, G)})
@@ -129,7 +168,16 @@ def test_a_model_moved_without_gradient_is_found_after_the_step(gan: Book) -> No
     """GG206, a warning; not where a deposit lies, nor where starvation is the cause."""
     gan.step("optimizer", coasting=[G])
     assert gan.verdict == ("GG206", "warning", Moment.AFTER_STEP, True)
-    assert [(f.loss, f.model) for f in gan.ledger.findings] == [(None, G)]
+    [finding] = gan.ledger.findings
+    assert (finding.loss, finding.model) == (None, G)
+    assert finding.message == "`optimizer` moves `generator` although no loss put gradient there"
+    assert [step.message for step in finding.trace] == [
+        "moves `generator` by momentum or weight decay"
+    ]
+    assert finding.help == (
+        "`optimizer.zero_grad(set_to_none=True)`: an optimizer skips a gradient that is None, "
+        "not one that is zero"
+    )
 
     held = Book(GAN)
     held.backward("generator_loss", {G: []})

@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 import gradguard
 from gradguard import Reach
 
-from .twins import Scene, assert_clean, pair, recorded, refused, row, said
+from twins import Scene, assert_clean, pair, recorded, refused, row, said
 
 
 def penalty(scene: Scene, fake: Tensor) -> Tensor:

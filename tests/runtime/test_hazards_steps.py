@@ -1,4 +1,4 @@
-"""Hazards of steps: accumulation, zero gradients, wrong detaches, odd optimizers: H16, H24-H26, H29."""
+"""Hazards of steps: accumulation, zero gradients, odd optimizers: H16, H24 to H26, H29."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import gradguard
 
-from .twins import POLICY, Program, Scene, assert_clean, pair, recorded, refused, row, said, same
+from twins import POLICY, Program, Scene, assert_clean, pair, recorded, refused, row, said, same
 
 LEAK = ("GG101", "critic_loss", "generator")
 APPLIED = ("GG103", "critic_loss", "generator")
