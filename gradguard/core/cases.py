@@ -100,9 +100,7 @@ class Cases:
             # A deposit that becomes part of something worse is counted there.
             case.count += case.rank == accusation.rank
             return Sighting(case, fresh=False)
-        sighting = self.upgrade(accusation, deposit, place, spend)
-        sighting.case.count += case is not None
-        return sighting
+        return self.upgrade(accusation, deposit, place, spend)
 
     def upgrade(
         self,

@@ -17,7 +17,7 @@ from gradguard.runtime.registry import Registry
 from gradguard.runtime.sites import Expression, Site
 from gradguard.runtime.trail import Trail, follow_call, follow_name
 
-__all__ = ["Accused", "absent"]
+__all__ = ["Accused", "absent", "hidden"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Accused:
         if self.arrival.part:
             found = _call_around(entered, self.calls, self.arrival.account.owners)
             if found is not None:
-                return self._by_call(found[1], self._next_call(part))
+                return self._by_call(found[1], None if self.passes else self._next_call(part))
         return self._by_source()
 
     def _next_call(self, part: set[Node]) -> tuple[str, Site] | None:
@@ -147,6 +147,16 @@ class Accused:
         helps = [cut, filtered if self.loss.isidentifier() else None]
         text = ", or ".join(part for part in helps if part) or None
         return Evidence((*steps, self._received), text, place)
+
+
+def hidden(model: str, loss: str, reached: int, total: int, where: Place) -> Evidence:
+    """Say what is known of a model that a loss reaches out of the graph's sight."""
+    text = f"{reached} of {total} `{model}` parameters receive gradient, inside a checkpoint"
+    told = (
+        f"`{model}` is run inside a reentrant checkpoint, of which the graph shows nothing: "
+        f"`use_reentrant=False` shows where it enters `{loss}`"
+    )
+    return Evidence((TraceStep(where, text),), told, where)
 
 
 def absent(model: str, loss: str, calls: Calls) -> Evidence:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from gradguard.core.events import Account, Backward, Deposit
+from gradguard.runtime.evidence import hidden
 from gradguard.runtime.proof import Answer, Docket, can_set_aside, judge
 from gradguard.runtime.reach import Reading
 
@@ -37,6 +38,7 @@ class Hidden:
         """Remember the gradients of every account that is not in sight."""
         self._behind = reading.below_opaque()
         self._foreign = foreign
+        self._models = reading.registry.models
         self._before: dict[Account, list[tuple[Tensor, int, int]]] = {}
         self.set_aside: list[Tensor] = []
         self.zero: list[Account] = []
@@ -85,7 +87,13 @@ class Hidden:
                     continue
                 docket.prove(key)
             reached[account] = changed
-            deposits.append(Deposit(account, self._behind, sure=False))
+            owner = account.owners[0]
+            total = len(self._models[owner].parameters())
+            told = hidden(owner, event.loss, len(changed), total, event.place)
+            foreign = self._foreign(account)
+            deposits.append(
+                Deposit(account, self._behind, sure=False, evidence=told if foreign else None)
+            )
         return replace(event, deposits=tuple(deposits)), reached
 
 

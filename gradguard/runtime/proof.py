@@ -88,14 +88,15 @@ def _untouched(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Put random states and buffers back as they were: a checkpoint recomputes its forward."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     buffers = {id(b): b for module in modules for b in module.buffers()}
-    kept = [(buffer, buffer._version, buffer.detach().clone()) for buffer in buffers.values()]
+    kept = [(buffer, buffer.detach().clone()) for buffer in buffers.values()]
     with torch.random.fork_rng(devices=devices):
         try:
             yield
         finally:
             with torch.no_grad():
-                for buffer, version, value in kept:
-                    if buffer._version != version:
+                for buffer, value in kept:
+                    # A batch norm writes its statistics without raising their version.
+                    if not torch.equal(buffer, value):
                         buffer.copy_(value)
 
 

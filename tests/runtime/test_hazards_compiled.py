@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from twins import POLICY, Scene, assert_clean, pair, recorded, row, said
 
 import gradguard
 from gradguard import Reach
-
-from twins import POLICY, Scene, assert_clean, pair, recorded, row, said
 
 # Dynamo looks at `.grad` of what it is given; its own warning of that is not our subject.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")

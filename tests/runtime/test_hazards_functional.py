@@ -3,11 +3,10 @@
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from twins import Scene, assert_clean, pair, recorded, refused, row, said
 
 import gradguard
 from gradguard import Reach
-
-from twins import Scene, assert_clean, pair, recorded, refused, row, said
 
 
 def penalty(scene: Scene, fake: Tensor) -> Tensor:

@@ -8,11 +8,10 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import Tensor
+from twins import POLICY, Scene, assert_clean, pair, recorded, refused, row, said, same
 
 import gradguard
 from gradguard import Reach
-
-from twins import POLICY, Scene, assert_clean, pair, recorded, refused, row, said, same
 
 LEAK = ("GG101", "critic_loss", "generator")
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from twins import POLICY, Scene, assert_clean, pair, recorded, refused, row, said, same
 
 import gradguard
 from gradguard import Reach
-
-from twins import POLICY, Scene, assert_clean, pair, recorded, refused, row, said, same
 
 
 def checkpointed(model: Callable[..., Any], x: Tensor) -> Tensor:

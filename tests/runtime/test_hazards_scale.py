@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import optimizer as optimizers
+from twins import POLICY, Scene, assert_clean, pair, recorded, refused, row, said
 
 import gradguard
 from gradguard import Reach
-
-from twins import POLICY, Scene, assert_clean, pair, recorded, refused, row, said
 
 STEPS = 10_000
 SLACK = 200

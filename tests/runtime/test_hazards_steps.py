@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from twins import POLICY, Program, Scene, assert_clean, pair, recorded, refused, row, said, same
 
 import gradguard
-
-from twins import POLICY, Program, Scene, assert_clean, pair, recorded, refused, row, said, same
 
 LEAK = ("GG101", "critic_loss", "generator")
 APPLIED = ("GG103", "critic_loss", "generator")
@@ -27,7 +26,9 @@ def test_h16_accumulation_over_micro_batches_is_clean() -> None:
     def program(scene: Scene) -> None:
         for _ in range(3):
             for real, z in zip(scene.real.chunk(4), scene.z.chunk(4), strict=True):
-                critic_loss = (scene.critic(real) - scene.critic(scene.generator(z).detach())).mean()
+                critic_loss = (
+                    scene.critic(real) - scene.critic(scene.generator(z).detach())
+                ).mean()
                 (critic_loss / 4).backward()
             scene.critic_opt.step()
             scene.critic_opt.zero_grad()

@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import gc
 import io
 import pickle
 from collections.abc import Callable, Iterator
@@ -14,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules import module as modules
 from torch.optim import Optimizer, optimizer as optimizers
 from torch.utils.checkpoint import checkpoint
+from twins import POLICY, Scene, pair, same
 
 import gradguard
-
-from twins import POLICY, Scene, pair, same
 
 TAPPED = [torch, torch.autograd, torch.autograd.graph, modules, optimizers]
 CLASSES = [Tensor, nn.Module, nn.Parameter, Optimizer, torch.optim.SGD, torch.amp.GradScaler]

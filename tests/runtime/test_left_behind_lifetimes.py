@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from twins import POLICY, Scene, pair
 
 import gradguard
-
-from twins import POLICY, Scene, pair
 
 
 class Token:
