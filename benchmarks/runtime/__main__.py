@@ -53,7 +53,8 @@ def main(quick: bool, path: Path, device: str, clock: str, part: str, threads: i
         raise click.UsageError("this PyTorch finds no CUDA device; use --device cpu")
     torch.set_num_threads(threads)
     clock = "cuda" if device == "cuda" else clock
-    console, progress = Console(), Console(stderr=True)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    progress = Console(stderr=True)
     place = torch.device(device)
     steps = Effort(rounds=30 if quick else 60, device=place, clock=CLOCKS[clock])
     growth = Effort(rounds=9 if quick else 30, device=place, clock=CLOCKS[clock])

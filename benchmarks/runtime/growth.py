@@ -50,7 +50,7 @@ class GrowthRow:
     def objection(self) -> str | None:
         """Why the slope does not count, if it does not."""
         if abs(self.control_us) > 0.1 * self.limit_us:
-            return f"A/A is {self.control_us:+.2f} us, more than a tenth of the limit"
+            return "A/A is more than a tenth of the limit"
         return None
 
     @property

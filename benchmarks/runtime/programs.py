@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -100,12 +99,14 @@ def mlp_gan(batch: int, device: torch.device, *, width: int = 64) -> GAN:
 
 
 def conv_gan(batch: int, device: torch.device) -> GAN:
-    """Make a convolutional GAN over images of 16 by 16 with three channels."""
+    """Make a convolutional GAN over images of 16 by 16, of two networks of like size."""
     torch.manual_seed(0)
     critic = nn.Sequential(
-        nn.Conv2d(3, 32, 4, stride=2, padding=1),
+        nn.Conv2d(3, 32, 3, padding=1),
         nn.LeakyReLU(0.2),
         nn.Conv2d(32, 64, 4, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 64, 4, stride=2, padding=1),
         nn.LeakyReLU(0.2),
         nn.Flatten(),
         nn.Linear(64 * 4 * 4, 1),
@@ -198,5 +199,3 @@ class SAC:
             ):
                 mine.lerp_(theirs, 0.005)
 
-
-Make = Callable[[int, torch.device], Program]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-__all__ = ["CLOCKS", "Clock", "Contestant", "Samples", "interleave", "quickest", "ratio"]
+__all__ = ["CLOCKS", "Clock", "Contestant", "Samples", "interleave", "ratio", "typical"]
 
 _COLLECT_EVERY = 10
 
@@ -123,10 +123,10 @@ def _repeat(step: Callable[[], None], repeats: int) -> None:
         step()
 
 
-def quickest(step: Callable[[], None], clock: Clock, tries: int = 7) -> float:
-    """Return the seconds of the quickest of some runs, after one that is not timed."""
+def typical(step: Callable[[], None], clock: Clock, tries: int = 9) -> float:
+    """Return the median seconds of some runs, after one that is not timed."""
     step()
-    return min(clock(step) for _ in range(tries))
+    return statistics.median(clock(step) for _ in range(tries))
 
 
 def ratio(samples: Samples, name: str, to: str) -> float:

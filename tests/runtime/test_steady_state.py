@@ -138,8 +138,11 @@ def assert_same_bits(found: list[Tensor], expected: list[Tensor]) -> None:
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.dtype == theirs.dtype
         assert mine.shape == theirs.shape
-        assert mine.contiguous().reshape(-1).view(torch.uint8).equal(
-            theirs.contiguous().reshape(-1).view(torch.uint8)
+        assert (
+            mine.contiguous()
+            .reshape(-1)
+            .view(torch.uint8)
+            .equal(theirs.contiguous().reshape(-1).view(torch.uint8))
         )
 
 
@@ -186,9 +189,7 @@ class Drawn(Program):
             first_loss = self.first(made.detach() if self.cuts[0] else made).square().mean()
             if self.penalty:
                 point = torch.randn(5, 3, requires_grad=True)
-                [slope] = torch.autograd.grad(
-                    self.first(point).sum(), point, create_graph=True
-                )
+                [slope] = torch.autograd.grad(self.first(point).sum(), point, create_graph=True)
                 first_loss = first_loss + slope.square().mean()
             first_loss.backward()
         self.optimizers[0].step()
