@@ -29,9 +29,7 @@ Row = TypeVar("Row", StepRow, GrowthRow)
     show_default=True,
     help="Where to write the figures.",
 )
-@click.option(
-    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True
-)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option(
     "--clock",
     type=click.Choice(["wall", "cpu"]),
@@ -47,7 +45,7 @@ Row = TypeVar("Row", StepRow, GrowthRow)
     help="Take only some of the figures.",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-def main(quick: bool, path: Path, device: str, clock: str, part: str, threads: int) -> None:
+def main(*, quick: bool, path: Path, device: str, clock: str, part: str, threads: int) -> None:
     """Measure what a guard costs."""
     if device == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("this PyTorch finds no CUDA device; use --device cpu")
@@ -66,7 +64,8 @@ def main(quick: bool, path: Path, device: str, clock: str, part: str, threads: i
         print_growth(growth_rows, console)
     write(path, step_rows, growth_rows, {"device": device, "clock": clock, "quick": quick})
     console.print(f"written to {path}")
-    if any(row.holds is False for row in (*step_rows, *growth_rows)):
+    rows: list[StepRow | GrowthRow] = [*step_rows, *growth_rows]
+    if any(row.holds is False for row in rows):
         sys.exit(1)
 
 

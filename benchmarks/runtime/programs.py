@@ -198,4 +198,3 @@ class SAC:
                 self.target.parameters(), self.critic.parameters(), strict=True
             ):
                 mine.lerp_(theirs, 0.005)
-

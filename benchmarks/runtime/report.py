@@ -24,8 +24,6 @@ Row = StepRow | GrowthRow
 def _verdict(row: Row) -> str:
     if row.objection is not None:
         return f"[yellow]does not count: {row.objection}[/]"
-    if row.holds is None:
-        return ""
     return "[green]holds[/]" if row.holds else "[red]does not hold[/]"
 
 
@@ -36,13 +34,15 @@ def print_steps(rows: Sequence[StepRow], console: Console) -> None:
         right = heading in ("plain", "ratio", "limit", "pairs")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for number, row in enumerate(rows):
-        limit = "" if row.limit is None else f"{row.limit:.2f}"
+        limit = f"{row.promise.limit:.2f}"
         shown = f"{row.plain_ms:.2f} ms"
         table.add_row(row.name, shown, f"{row.ratio:.3f}", limit, str(row.rounds), _verdict(row))
         following = rows[number + 1] if number + 1 < len(rows) else None
         if following is None or following.control != row.control:
             allowed = f"±{row.tolerance}"
-            table.add_row("  A/A", shown, f"{row.control:.3f}", allowed, str(row.rounds), style="dim")
+            table.add_row(
+                "  A/A", shown, f"{row.control:.3f}", allowed, str(row.rounds), style="dim"
+            )
     console.print(table)
 
 
@@ -89,8 +89,9 @@ def write(
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    figures = {key: _rounded(value) for key, value in asdict(row).items() if key != "wanted_ms"}
-    return {**figures, "holds": row.holds, "objection": row.objection}
+    figures = {key: _rounded(value) for key, value in asdict(row).items() if key != "promise"}
+    limit = {"limit": row.promise.limit} if isinstance(row, StepRow) else {}
+    return {**figures, **limit, "holds": row.holds, "objection": row.objection}
 
 
 def _rounded(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import random
@@ -48,7 +49,7 @@ def _cuda(work: Callable[[], None]) -> float:
     work()
     end.record()
     torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1e3
+    return float(start.elapsed_time(end)) / 1e3
 
 
 CLOCKS: Mapping[str, Clock] = {"wall": _wall, "cpu": _cpu, "cuda": _cuda}
@@ -113,7 +114,7 @@ def interleave(
                 contestant = contestants[name]
                 with contestant.around():
                     contestant.step()
-                    seconds = clock(lambda step=contestant.step: _repeat(step, repeats))  # type: ignore[misc]
+                    seconds = clock(functools.partial(_repeat, contestant.step, repeats))
                 samples[name].append(seconds / repeats)
     return samples
 

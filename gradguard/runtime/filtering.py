@@ -13,7 +13,7 @@ from torch import Tensor
 from gradguard.core.codes import code
 from gradguard.core.findings import Finding, IsolationError, Severity, TraceStep
 from gradguard.runtime.graph import Graph, roots_of
-from gradguard.runtime.registry import parameters_of
+from gradguard.runtime.models import parameters_of
 from gradguard.runtime.sites import site
 
 __all__ = ["backward", "backward_into", "reached_leaves"]

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gradguard.core.codes import code
 from gradguard.core.findings import Finding, IsolationError, TraceStep
+from gradguard.runtime.models import Model
 from gradguard.runtime.names import argument_names
-from gradguard.runtime.registry import Model
 from gradguard.runtime.sites import site
 
 __all__ = ["frozen"]

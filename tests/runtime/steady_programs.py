@@ -65,8 +65,10 @@ class GAN(Program):
         self.generator = mlp(3, 2, nn.BatchNorm1d(6))
         self.models = {"critic": self.critic, "generator": self.generator}
         self.policy = {"critic_loss": "critic", "generator_loss": "generator"}
-        self.critic_optimizer = torch.optim.RMSprop(self.critic.parameters(), momentum=0.5)
-        self.generator_optimizer = torch.optim.Adam(self.generator.parameters())
+        self.critic_optimizer: Optimizer = torch.optim.RMSprop(
+            self.critic.parameters(), momentum=0.5
+        )
+        self.generator_optimizer: Optimizer = torch.optim.Adam(self.generator.parameters())
         self.optimizers = [self.critic_optimizer, self.generator_optimizer]
 
     def step(self, guard: Watching) -> None:
@@ -94,6 +96,7 @@ class ModuleZeroedGAN(GAN):
 
     def step(self, guard: Watching) -> None:
         """Clear both models by their modules before each loss."""
+        del guard
         fake = self.generator(torch.randn(8, 3))
         critic_loss = self.critic(fake.detach()).square().mean()
         self.critic.zero_grad(set_to_none=False)
@@ -248,7 +251,8 @@ class Adapted(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Add the adapter's answer to the base's."""
-        return self.base(inputs) + inputs @ self.lora_a.T @ self.lora_b.T
+        output: Tensor = self.base(inputs)
+        return output + inputs @ self.lora_a.T @ self.lora_b.T
 
 
 class LoRA(Program):

@@ -1,5 +1,6 @@
 """Guards that are entered twice, again or inside each other, and blocks that end in an error."""
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -98,7 +99,8 @@ def test_taps_exist_once_however_many_guards_are_nested() -> None:
     originals = [tap() for tap in taps]
     with gradguard.Guard(scene.models, POLICY):
         outer = [tap() for tap in taps]
-        assert [tap.__wrapped__ for tap in outer] == originals
+        assert [inspect.unwrap(tap) for tap in outer] == [inspect.unwrap(o) for o in originals]
+        assert not set(outer) & set(originals)
         with gradguard.Guard(scene.models, POLICY), gradguard.only(scene.critic):
             assert [tap() for tap in taps] == outer
         assert [tap() for tap in taps] == outer

@@ -1,18 +1,22 @@
 """Hazards of compiled regions: H12."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from twins import POLICY, Scene, assert_clean, pair, recorded, row, said
+from twins import POLICY, Scene, assert_clean, pair, recorded, row, said, same
 
 import gradguard
 from gradguard import Reach
 
-# Dynamo looks at `.grad` of what it is given; its own warning of that is not our subject.
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
+# What torch's compiler warns of in its own code is not our subject.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
+]
 
 
 @pytest.fixture
@@ -106,3 +110,62 @@ def test_h12_a_step_first_compiled_under_a_guard_is_whole(compiler: Callable[...
         critic_loss.backward()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     assert not torch._dynamo.utils.counters["graph_break"]
+
+
+def whole_step(scene: Scene, *, cut: bool) -> Callable[[], None]:
+    """Return a function that takes a whole training step, backward, steps and clears included."""
+
+    def step() -> None:
+        fake = scene.generator(scene.z)
+        critic_loss = scene.critic(fake.detach() if cut else fake).square().mean()
+        critic_loss.backward()
+        scene.critic_opt.step()
+        scene.generator_opt.step()
+        scene.critic_opt.zero_grad()
+        scene.generator_opt.zero_grad()
+
+    return step
+
+
+@pytest.mark.parametrize("cut", [True, False])
+@pytest.mark.usefixtures("compiler")
+def test_h12_a_step_compiled_with_its_backward_is_still_judged(*, cut: bool) -> None:
+    """Where Dynamo runs the program's frames, backward, steps and clears are seen all the same."""
+    bare, scene = pair(), pair()
+    plain = torch.compile(whole_step(bare, cut=cut), backend="eager")
+    step = torch.compile(whole_step(scene, cut=cut), backend="eager")
+    guard = gradguard.Guard(scene.models, POLICY, on_violation="record")
+    for _ in range(3):
+        plain()
+        with guard:
+            step()
+    assert same(bare.state(), scene.state())
+    assert guard.flow["critic_loss", "critic"] is Reach.REACHED
+    found = [(f.code, f.loss, f.model) for f in guard.findings]
+    assert found == ([] if cut else [("GG103", "critic_loss", "generator")])
+
+
+@pytest.mark.usefixtures("compiler")
+def test_h12_a_leak_in_a_step_compiled_with_its_backward_is_refused() -> None:
+    """The error comes before anything is written, out of a compiled function as well."""
+    scene = pair()
+    step = torch.compile(whole_step(scene, cut=False), backend="eager")
+    with pytest.raises(gradguard.IsolationError), gradguard.Guard(scene.models, POLICY):
+        step()
+    assert scene.gradients() == [None] * len(scene.gradients())
+
+
+def test_h12_dynamo_compiles_nothing_of_the_guard(compiler: Callable[..., Any]) -> None:
+    """As many frames are compiled for a step under a guard as for one without."""
+    assert compiler
+    frames = []
+    for guarded in (False, True):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        scene = pair()
+        step = torch.compile(whole_step(scene, cut=True), backend="eager")
+        with gradguard.Guard(scene.models, POLICY) if guarded else nullcontext():
+            step()
+            step()
+        frames.append(torch._dynamo.utils.counters["frames"]["total"])
+    assert frames[0] == frames[1]

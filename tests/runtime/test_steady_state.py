@@ -38,7 +38,7 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self) -> None:
         """Begin with nothing written down."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[Operation] = []
 
     def __torch_dispatch__(

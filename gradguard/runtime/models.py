@@ -1,0 +1,176 @@
+"""Models as a guard knows them: named sets of parameters, looked up again whenever asked."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from gradguard.core.policy import matches
+
+__all__ = ["Model", "parameters_of"]
+
+
+class Model:
+    """A named set of parameters, looked up again whenever it is asked for.
+
+    Attributes:
+        name: How policies and findings call it.
+    """
+
+    def __init__(
+        self, name: str, spec: Any, others: Mapping[str, Any] | None = None, *, weak: bool = False
+    ) -> None:
+        """Take a module, a parameter, several of them, or a pattern over the names in ``others``.
+
+        Args:
+            name: How policies and findings call it.
+            spec: What it consists of.
+            others: The modules over whose parameter names a pattern runs.
+            weak: True to let the program drop the modules.
+
+        Raises:
+            TypeError: If ``spec`` is none of these.
+            ValueError: If it holds no parameter, or the pattern matches none.
+        """
+        self.name = name
+        self._roots: tuple[Callable[[], nn.Module | None], ...] = ()
+        self._weak = weak
+        self._tensors: tuple[Tensor, ...] = ()
+        self._pattern: str | None = None
+        self._others: dict[str, nn.Module] = {}
+        self._homes: list[weakref.ref[nn.Module]] = []
+        self._matched: list[weakref.ref[Tensor]] = []
+        if isinstance(spec, str):
+            self._pattern = spec
+            named = (others or {}).items()
+            self._others = {key: value for key, value in named if isinstance(value, nn.Module)}
+        else:
+            self._take(name, spec)
+        if not self.parameters():
+            raise ValueError(self._empty(spec))
+
+    def _take(self, name: str, spec: Any) -> None:
+        if isinstance(spec, nn.Module):
+            self._roots = (self._keep(unwrapped(spec)),)
+            return
+        parts = (spec,) if isinstance(spec, Tensor) else tuple(_parts(name, spec))
+        modules = [unwrapped(part) for part in parts if isinstance(part, nn.Module)]
+        self._roots = tuple(self._keep(module) for module in modules)
+        self._tensors = tuple(part for part in parts if isinstance(part, Tensor))
+        for part in parts:
+            if not isinstance(part, nn.Module | Tensor):
+                raise TypeError(
+                    f"model `{name}` holds a {type(part).__name__}; a model is an nn.Module, "
+                    "parameters, several of them, or a pattern over parameter names"
+                )
+        for tensor in self._tensors:
+            if not tensor.is_leaf:
+                raise TypeError(
+                    f"model `{name}` holds a tensor that was computed from others; only leaves "
+                    "receive gradient"
+                )
+
+    def _keep(self, module: nn.Module) -> Callable[[], nn.Module | None]:
+        return weakref.ref(module) if self._weak else lambda: module
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """The modules it consists of, if it was given as modules."""
+        return tuple(module for module in (root() for root in self._roots) if module is not None)
+
+    def _empty(self, spec: Any) -> str:
+        if self._pattern is None:
+            return f"model `{self.name}` has no parameters; there is nothing to train or to guard"
+        names = [name for name, _ in self._qualified()]
+        shown = (
+            ", ".join(f"`{name}`" for name in names[:6]) or "none: give the module it is part of"
+        )
+        return (
+            f"model `{self.name}`: the pattern {spec!r} matches no parameter; "
+            f"qualified names are: {shown}{', ...' if len(names) > 6 else ''}"
+        )
+
+    def _qualified(self) -> list[tuple[str, Tensor]]:
+        return [
+            (f"{key}.{name}", parameter)
+            for key, module in self._others.items()
+            for name, parameter in module.named_parameters()
+        ]
+
+    @property
+    def loose(self) -> bool:
+        """True for parameters that were given without a module around them."""
+        return not self._roots and self._pattern is None
+
+    @property
+    def bare(self) -> bool:
+        """True for a single parameter, which is its own output."""
+        return self.loose and len(self._tensors) == 1
+
+    def parameters(self) -> list[Tensor]:
+        """Return the parameters as they are now, each once."""
+        if self._pattern is not None:
+            return self._matching(self._pattern)
+        found = {id(tensor): tensor for tensor in self._tensors}
+        homes = (home() for home in self._homes)
+        for module in (*self.modules, *(home for home in homes if home is not None)):
+            for parameter in module.parameters():
+                found.setdefault(id(parameter), parameter)
+        return list(found.values())
+
+    def _matching(self, pattern: str) -> list[Tensor]:
+        """Return what the pattern matches, and what it matched under a name that has changed."""
+        qualified = self._qualified()
+        inside = {id(tensor): tensor for _, tensor in qualified}
+        held = (ref() for ref in self._matched)
+        found = {id(t): t for t in held if t is not None and inside.get(id(t)) is t}
+        found |= {id(tensor): tensor for name, tensor in qualified if matches(name, pattern)}
+        self._matched = [weakref.ref(tensor) for tensor in found.values()]
+        return list(found.values())
+
+    def live_in(self, module: nn.Module) -> None:
+        """Take note that loose parameters live in a module, which may replace them."""
+        if self.loose and all(home() is not module for home in self._homes):
+            self._homes.append(weakref.ref(module))
+
+    def structure(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Return the names and shapes of a module's parameters, by which copies are known."""
+        if len(self.modules) != 1:
+            return ()
+        return tuple((name, tuple(p.shape)) for name, p in self.modules[0].named_parameters())
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module inside compile and data-parallel wrappers."""
+    while True:
+        inner = module.__dict__.get("_modules", {})
+        if "_orig_mod" in inner:
+            module = inner["_orig_mod"]
+        elif isinstance(module, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            module = module.module
+        else:
+            return module
+
+
+def parameters_of(*specs: Any) -> list[Tensor]:
+    """Return the parameters of modules, parameters or collections of them, each once."""
+    found: dict[int, Tensor] = {}
+    for spec in specs:
+        for parameter in Model(type(spec).__name__, spec).parameters():
+            found.setdefault(id(parameter), parameter)
+    return list(found.values())
+
+
+def _parts(name: str, spec: Any) -> Iterable[Any]:
+    if isinstance(spec, Mapping):
+        return list(spec.values())
+    try:
+        return list(spec)
+    except TypeError:
+        raise TypeError(
+            f"model `{name}` is a {type(spec).__name__}; a model is an nn.Module, a parameter, "
+            "several of them, or a pattern over parameter names"
+        ) from None
