@@ -155,9 +155,9 @@ def test_h12_a_leak_in_a_step_compiled_with_its_backward_is_refused() -> None:
     assert scene.gradients() == [None] * len(scene.gradients())
 
 
-def test_h12_dynamo_compiles_nothing_of_the_guard(compiler: Callable[..., Any]) -> None:
-    """As many frames are compiled for a step under a guard as for one without."""
-    assert compiler
+@pytest.mark.usefixtures("compiler")
+def test_h12_dynamo_compiles_nothing_of_the_guard() -> None:
+    """No more frames are compiled for a step under a guard than for one without."""
     frames = []
     for guarded in (False, True):
         torch._dynamo.reset()
@@ -168,4 +168,4 @@ def test_h12_dynamo_compiles_nothing_of_the_guard(compiler: Callable[..., Any]) 
             step()
             step()
         frames.append(torch._dynamo.utils.counters["frames"]["total"])
-    assert frames[0] == frames[1]
+    assert 0 < frames[1] <= frames[0]

@@ -126,6 +126,38 @@ def test_h17_terms_of_a_sum_are_found_by_the_names_the_program_gives_them() -> N
     assert [(f.code, f.loss, f.model) for f in guard.findings] == [LEAK]
 
 
+def in_a_loop(critic_loss: Tensor, generator_loss: Tensor) -> None:
+    """Run losses backward under one name that is none of theirs."""
+    for loss in (critic_loss, generator_loss):
+        loss.backward(retain_graph=True)
+
+
+def by_a_helper(critic_loss: Tensor, generator_loss: Tensor) -> None:
+    """Run losses backward at one call site that is known by its callers."""
+
+    def descend(loss: Tensor) -> None:
+        loss.backward(retain_graph=True)
+
+    descend(critic_loss)
+    descend(generator_loss)
+
+
+@pytest.mark.parametrize("run", [in_a_loop, by_a_helper])
+def test_h17_losses_that_share_a_call_site_keep_their_names(
+    run: Callable[[Tensor, Tensor], None],
+) -> None:
+    """One backward line serves both losses, turn by turn, and each is judged as itself."""
+
+    def program(scene: Scene, *, cut: bool) -> None:
+        for _ in range(3):
+            run(*losses_of(scene, cut=cut))
+
+    guard = assert_clean(lambda scene: program(scene, cut=True), strict=True)
+    assert guard.flow.losses == ("critic_loss", "generator_loss")
+    guard = recorded(lambda scene: program(scene, cut=False), strict=True)
+    assert [(f.code, f.loss, f.model, f.count) for f in guard.findings] == [(*LEAK, 3)]
+
+
 def test_h20_raising_leaves_gradients_as_they_were_and_the_graph_usable() -> None:
     """A refused backward has written nothing and freed nothing: it can be run filtered instead."""
 
