@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks.runtime.growth import GrowthRow, measure_growth
 from benchmarks.runtime.report import print_growth, print_steps, write
 from benchmarks.runtime.steps import Effort, StepRow, measure_steps
-from benchmarks.runtime.timing import CLOCKS
+from benchmarks.runtime.timing import CLOCKS, hold_heap
 
 Row = TypeVar("Row", StepRow, GrowthRow)
 
@@ -50,19 +50,25 @@ def main(*, quick: bool, path: Path, device: str, clock: str, part: str, threads
     if device == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("this PyTorch finds no CUDA device; use --device cpu")
     torch.set_num_threads(threads)
+    held = hold_heap()
     clock = "cuda" if device == "cuda" else clock
     console = Console(width=None if sys.stdout.isatty() else 120)
     progress = Console(stderr=True)
     place = torch.device(device)
     steps = Effort(rounds=30 if quick else 60, device=place, clock=CLOCKS[clock])
-    growth = Effort(rounds=9 if quick else 30, device=place, clock=CLOCKS[clock])
+    growth = Effort(rounds=12 if quick else 30, device=place, clock=CLOCKS[clock])
     step_rows = _taken(measure_steps(steps), progress) if part != "growth" else []
     growth_rows = _taken(measure_growth(growth), progress) if part != "steps" else []
     if step_rows:
         print_steps(step_rows, console)
     if growth_rows:
         print_growth(growth_rows, console)
-    write(path, step_rows, growth_rows, {"device": device, "clock": clock, "quick": quick})
+    write(
+        path,
+        step_rows,
+        growth_rows,
+        {"device": device, "clock": clock, "quick": quick, "heap_held": held},
+    )
     console.print(f"written to {path}")
     rows: list[StepRow | GrowthRow] = [*step_rows, *growth_rows]
     if any(row.holds is False for row in rows):

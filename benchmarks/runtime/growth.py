@@ -83,7 +83,7 @@ class _Chain(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = inputs * self.weight
         for _ in range(self.length):
-            hidden = hidden.neg()
+            hidden = hidden.view(1)
         return hidden
 
 
@@ -185,5 +185,9 @@ def _fitted(
 
 
 def _difference(samples: Samples, name: str) -> float:
-    pairs = zip(samples[name], samples["plain"], strict=True)
-    return statistics.median(mine - plain for mine, plain in pairs) * 1e6
+    """Return the microseconds that one contestant takes more than the plain step.
+
+    Lower quartiles are compared: the largest steps are long, and what disturbs them only adds.
+    """
+    mine, plain = (statistics.quantiles(samples[key], n=4)[0] for key in (name, "plain"))
+    return (mine - plain) * 1e6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import itertools
@@ -15,7 +16,16 @@ from typing import Any, Protocol
 
 import torch
 
-__all__ = ["CLOCKS", "Clock", "Contestant", "Samples", "interleave", "ratio", "typical"]
+__all__ = [
+    "CLOCKS",
+    "Clock",
+    "Contestant",
+    "Samples",
+    "hold_heap",
+    "interleave",
+    "ratio",
+    "typical",
+]
 
 _COLLECT_EVERY = 10
 
@@ -79,6 +89,23 @@ def _no_collector() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def hold_heap() -> bool:
+    """Keep freed memory within the process, where the C library is glibc.
+
+    Otherwise large blocks go back to the system and return as page faults, thousands in one
+    sample and none in the next, which drowns what is measured.
+
+    Returns:
+        Whether the C library took the advice.
+    """
+    try:
+        advise = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    trim_threshold, mmap_max = -1, -4
+    return bool(advise(trim_threshold, (1 << 31) - 1)) and bool(advise(mmap_max, 0))
 
 
 def interleave(

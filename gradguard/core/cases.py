@@ -75,6 +75,11 @@ class Cases:
         """The findings of all cases."""
         return tuple(case.finding for case in self.by_cause.values())
 
+    @property
+    def open(self) -> bool:
+        """True while the trace of some case waits for its end."""
+        return any(case.open_end and case.closing is None for case in self.by_cause.values())
+
     def known(self, accusation: Accusation) -> bool:
         """Say whether the accusation's finding exists already, at this level or a worse one."""
         case = self.by_cause.get(accusation.key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from gradguard.core.cases import Cases, Sighting
+from gradguard.core.cases import Case, Cases, Sighting
 from gradguard.core.events import (
     Account,
     Backward,
@@ -57,6 +57,16 @@ class _Hunger:
         self.pending, self.judged, self.misses = False, True, 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a backward does to the ledger whenever it comes again as it is."""
+
+    event: Backward
+    entries: list[tuple[Account, tuple[str, int], Judged]]
+    cases: list[Case]
+    fed: list[_Hunger]
+
+
 class Ledger:
     """Keeps the accounts of one policy and concludes findings from events.
 
@@ -98,6 +108,10 @@ class Ledger:
         self._hunger: dict[tuple[str, str], _Hunger] = {}
         self._stepped: set[str] = set()
         self._judgements: dict[int, tuple[Backward, Judgement]] = {}
+        self._plans: dict[str, _Plan] = {}
+        self._known: set[str] = set()
+        self._open = False
+        self._undo: list[tuple[_Entry, int | None, bool]] = []
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -135,6 +149,73 @@ class Ledger:
             case Restart():
                 pass
         return []
+
+    def clear(self, accounts: Iterable[Account]) -> None:
+        """Take in that the gradients of accounts were removed or set to zero."""
+        self._time += 1
+        for account in accounts:
+            self._entries.pop(account, None)
+
+    def again(self, event: Backward) -> bool:
+        """Take in a backward that is the very event that its loss was the last time.
+
+        Returns:
+            False if it has to be posted, since it may show something new.
+        """
+        plan = self._plans.get(event.loss)
+        if plan is None or plan.event is not event:
+            return False
+        self._time = now = self._time + 1
+        entries = self._entries
+        for account, key, one in plan.entries:
+            lying = entries.setdefault(account, {})
+            entry = lying.get(key)
+            if entry is None:
+                lying[key] = _Entry(one, event.loss, event.place, now, now, now, False)
+                continue
+            entry.judged, entry.place, entry.latest, entry.assumed = one, event.place, now, False
+            if entry.fresh is None:
+                entry.fresh = now
+        for case in plan.cases:
+            case.count += 1
+        for hunger in plan.fed:
+            hunger.misses, hunger.judged, hunger.pending = 0, True, False
+        return True
+
+    def spent(self, optimizer: str, accounts: Iterable[Account]) -> bool:
+        """Take in a step that spends what was meant for it, for the first time, and nothing else.
+
+        Returns:
+            False if the step is none such and has to be posted.
+        """
+        if optimizer not in self._known or self._open:
+            return False
+        found = []
+        entries = self._entries
+        for account in accounts:
+            lying = entries.get(account)
+            if lying is None:
+                return False
+            for entry in lying.values():
+                if entry.judged.kind is not Kind.MEANT or entry.spent_by:
+                    return False
+                found.append(entry)
+        for hunger in self._hunger.values():
+            if hunger.pending:
+                return False
+        self._time += 1
+        for entry in found:
+            entry.spent_by.add(optimizer)
+            entry.fresh = None
+        return True
+
+    def refuse(self, event: Spend) -> None:
+        """Take back that the step just posted has spent anything: it was not let through."""
+        for entry, fresh, before in self._undo:
+            entry.fresh = fresh
+            if not before:
+                entry.spent_by.discard(event.optimizer)
+        self._undo = []
 
     def preview(self, event: Backward | Spend) -> list[Accusation]:
         """Say what ``event`` would show, changing nothing."""
@@ -184,6 +265,8 @@ class Ledger:
         """
         self.models = tuple(models)
         self._judgements.clear()
+        self._plans.clear()
+        self._known.clear()
         old, self._entries = self._entries, {}
         for account, entries in old.items():
             for part in parts(account):
@@ -233,10 +316,29 @@ class Ledger:
             accusation = Accusation(Saw.UNKNOWN, event.loss, model, Account((model,)))
             told = Deposit(accusation.account, evidence=_opaque(event.place))
             self._see(sightings, accusation, told, event.place)
-        self.last[event.loss] = event
+        if not event.assumed:
+            self.last[event.loss] = event
         if landed and not event.assumed:
             self._feed(event, judgement)
+            self._plan(event, judgement)
         return list(sightings.values())
+
+    def _plan(self, event: Backward, judgement: Judgement) -> None:
+        """Keep what a backward does to the ledger, if it does the same when it comes again."""
+        self._plans.pop(event.loss, None)
+        self._open = self._cases.open
+        accused = [one.accusation for one in judgement.deposits if one.accusation is not None]
+        if judgement.questions or any(missed for _, missed in judgement.hungry):
+            return
+        cases = {accusation.key: self._cases.by_cause[accusation.key] for accusation in accused}
+        if any(cases[accusation.key].rank != accusation.rank for accusation in accused):
+            return
+        self._plans[event.loss] = _Plan(
+            event,
+            [(one.deposit.account, (event.loss, id(one.kind)), one) for one in judgement.deposits],
+            list(cases.values()),
+            [self._hunger[event.loss, model] for model, _ in judgement.hungry],
+        )
 
     def _see(
         self,
@@ -341,14 +443,18 @@ class Ledger:
             place = entry.place if entry else event.place
             self._see(sightings, accusation, deposit, place, event)
         trained: dict[str, set[str]] = {}
+        self._undo = []
         for account in event.accounts:
             for entry in self._entries.get(account, {}).values():
+                self._undo.append((entry, entry.fresh, event.optimizer in entry.spent_by))
                 entry.spent_by.add(event.optimizer)
                 entry.fresh = None
                 if entry.judged.kind is Kind.MEANT:
                     trained.setdefault(entry.loss, set()).add(entry.judged.model)
             self._stepped.update(account.owners)
         self._cases.close(event.place, trained)
+        self._known.add(event.optimizer)
+        self._open = self._cases.open
         for (loss, model), hunger in self._hunger.items():
             if hunger.pending and any(model in account.owners for account in event.accounts):
                 sightings[loss, model, "starved"] = self._starved(loss, model, hunger, event)

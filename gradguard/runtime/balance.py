@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from gradguard.runtime.proof import Answer, Docket, has_value, judge
 from gradguard.runtime.registry import Registry
 
 __all__ = ["Balance"]
+
+
+_grad = attrgetter("grad")
 
 
 class Balance:
@@ -36,11 +40,13 @@ class Balance:
         self._registry = registry
         self._ledger = ledger
         self._docket = docket
-        self._touched: dict[tuple[str, Account], dict[int, int]] = {}
+        self._touched: dict[tuple[str, Account], tuple[list[int], list[int]]] = {}
 
     def touch(self, loss: str, account: Account, leaves: Iterable[Tensor]) -> None:
         """Remember which gradient objects a foreign loss has just written to."""
-        self._touched[loss, account] = {id(leaf): id(leaf.grad) for leaf in leaves}
+        found = list(leaves)
+        # Identities are only paired up where an accusation asks for them.
+        self._touched[loss, account] = list(map(id, found)), list(map(id, map(_grad, found)))
 
     def forget(self) -> None:
         """Forget what was touched: the accounts have changed."""
@@ -85,7 +91,8 @@ class Balance:
         touched = self._touched.get((accusation.loss, accusation.account))
         if touched is not None and accusation.saw is not Saw.OWN_STALE:
             # A gradient object that nobody saw being written is not this loss's doing.
-            parameters = [p for p in parameters if touched.get(id(p)) == id(p.grad)]
+            written = dict(zip(*touched, strict=True))
+            parameters = [p for p in parameters if written.get(id(p)) == id(p.grad)]
         if any(p.grad is not None and has_value(p.grad) for p in parameters):
             self._docket.prove(key)
             return True

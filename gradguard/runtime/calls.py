@@ -7,6 +7,7 @@ a call, say which nodes the call made, whatever it returned. Nothing is put on a
 from __future__ import annotations
 
 import sys
+import threading
 import weakref
 from bisect import bisect_left
 from collections.abc import Callable
@@ -25,6 +26,15 @@ __all__ = ["Calls", "Track", "sequence_number"]
 sequence_number: Callable[[], int] | None = getattr(torch._C._autograd, "_get_sequence_nr", None)
 
 _KEPT = 4096
+
+
+class _Here(threading.local):
+    """What this thread is in the middle of."""
+
+    quiet: frozenset[int] = frozenset()
+
+
+here = _Here()
 
 
 class Track:
@@ -57,16 +67,18 @@ class Track:
 
     def add(self, start: int, end: int, where: Site, thread: int) -> None:
         """Take in a call, forgetting the oldest ones."""
-        if end == start:
-            self.silent = where
-            return
-        if len(self.starts) >= _KEPT:
-            half = _KEPT // 2
-            del self.starts[:half], self.ends[:half], self.sites[:half]
-        self.threads.add(thread)
-        self.starts.append(start)
+        starts = self.starts
+        starts.append(start)
         self.ends.append(end)
         self.sites.append(where)
+        if thread not in self.threads:
+            self.threads.add(thread)
+        if len(starts) >= _KEPT:
+            half = _KEPT // 2
+            del self.starts[:half], self.ends[:half], self.sites[:half]
+
+
+_Unit = tuple[weakref.ref[nn.Module], tuple[Track, ...], frozenset[int] | None]
 
 
 class Calls:
@@ -75,7 +87,8 @@ class Calls:
     Attributes:
         registry: The models.
         tracks: The calls of each model.
-        units: For each module seen, by identity, the tracks that its calls belong to.
+        units: For each module seen, by identity, the tracks that its calls belong to, and the
+            modules inside it whose calls are part of its own.
 
     Args:
         registry: The models.
@@ -92,7 +105,7 @@ class Calls:
         self.registry = registry
         self.tracks: dict[str, Track] = {}
         self._learn = learn
-        self.units: dict[int, tuple[weakref.ref[nn.Module], tuple[Track, ...]]] = {}
+        self.units: dict[int, _Unit] = {}
 
     def forget(self) -> None:
         """Classify modules anew: the accounts have changed."""
@@ -122,13 +135,27 @@ class Calls:
         )
 
     def called(
-        self, original: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any
+        self,
+        original: Callable[..., Any],
+        module: nn.Module,
+        args: Any,
+        kwargs: Any,
+        *,
+        alone: bool = False,
     ) -> Any:
-        """Run a call of ``module`` and record what it made."""
+        """Run a call of ``module`` and record what it made.
+
+        Args:
+            original: What to run.
+            module: The module called.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
+            alone: True if nobody else records, so that calls within this one need not be shown.
+        """
         known = self.units.get(id(module))
         if known is None or known[0]() is not module:
             found = self._tracks_of(module, sys._getframe(1))
-            known = self.units[id(module)] = (weakref.ref(module), found)
+            known = self.units[id(module)] = (weakref.ref(module), found, None)
         thread = get_ident()
         tracks = [track for track in known[1] if thread not in track.inside]
         if not tracks or sequence_number is None:
@@ -136,14 +163,31 @@ class Calls:
         where = site(sys._getframe(1))
         for track in tracks:
             track.inside.add(thread)
+        before = here.quiet
+        if alone:
+            here.quiet = known[2] if known[2] is not None else self._inside(module, known[1])
         start = sequence_number()
         try:
             return original(module, *args, **kwargs)
         finally:
             end = sequence_number()
+            here.quiet = before
             for track in tracks:
                 track.inside.discard(thread)
-                track.add(start, end, where, thread)
+                if end == start:
+                    track.silent = where
+                else:
+                    track.add(start, end, where, thread)
+
+    def _inside(self, module: nn.Module, tracks: tuple[Track, ...]) -> frozenset[int]:
+        """Return the modules whose calls within a call of ``module`` are part of it."""
+        quiet = frozenset(
+            id(inner)
+            for inner in module.modules()
+            if set(self._tracks_of(inner, None)) <= set(tracks)
+        )
+        self.units[id(module)] = (weakref.ref(module), tracks, quiet)
+        return quiet
 
     def offsets(self, first: int, last: int) -> tuple[Any, ...]:
         """Return where the calls since ``first`` lie relative to ``last``: equal in equal loops."""

@@ -29,7 +29,8 @@ def _accumulator(leaf: Tensor) -> Node:
     return view.next_functions[0][0]
 
 
-_kinds: dict[type, int] = {_leaf_type(): _LEAF}
+_LEAF_TYPE = _leaf_type()
+_kinds: dict[type, int] = {_LEAF_TYPE: _LEAF}
 
 
 def _kind(cls: type) -> int:
@@ -40,6 +41,11 @@ def _kind(cls: type) -> int:
         kind = _PLAIN
     _kinds[cls] = kind
     return kind
+
+
+def is_leaf(node: Node) -> bool:
+    """Say whether a node is the accumulator of a leaf."""
+    return type(node) is _LEAF_TYPE
 
 
 def roots_of(outputs: Iterable[Any]) -> list[Node]:

@@ -8,43 +8,86 @@ what it meant before: only the walk has to be repeated.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from operator import attrgetter, call, is_, itemgetter
 from typing import Any
 
 from torch import Tensor
 
 from gradguard.core.events import Account, Backward
 from gradguard.runtime.calls import Calls
-from gradguard.runtime.graph import Graph
+from gradguard.runtime.graph import Graph, Node, is_leaf
 
-__all__ = ["Fingerprint", "Memory"]
+__all__ = ["Memory", "Shape"]
+
+_node = itemgetter(0)
+_variable = attrgetter("variable")
+_trains = attrgetter("requires_grad")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Fingerprint:
-    """By what a graph is known again.
+class _End:
+    """Stands after the edges of each node, so that they cannot be taken for another's."""
 
-    Attributes:
-        shape: The structure of the graph.
-        leaves: Identity and ``requires_grad`` of each leaf.
-        root: The sequence number of the first root.
+
+_END = ((_End(), 0),)
+
+
+class Shape:
+    """The structure of a graph, by which the same graph is walked again at a fraction of the cost.
+
+    All edges are kept in one list, the edges of each node where the node was first met. To walk
+    again is to follow the same positions; whether the two lists mean the same graph is then
+    compared in a few passes that run in C.
+
+    Args:
+        roots: The nodes that backward starts at.
     """
 
-    shape: list[Any]
-    leaves: list[Any]
-    root: int
+    __slots__ = ("_distinct", "_first", "_leaves", "_second", "_types", "_visits")
 
-    @classmethod
-    def of(cls, graph: Graph) -> Fingerprint:
-        """Take the fingerprint of a graph."""
-        leaves: list[Any] = []
-        for node in graph.leaves:
-            variable = node.variable
-            leaves.append(id(variable))
-            leaves.append(variable.requires_grad)
-        root = graph.roots[0]._sequence_nr() if graph.roots else 0
-        return cls(graph.shape, leaves, root)
+    def __init__(self, roots: Sequence[Node]) -> None:
+        """Walk the graph below ``roots``."""
+        edges: list[Any] = [(root, 0) for root in roots]
+        edges += _END
+        first: dict[Node, int] = {}
+        self._visits: list[int] = []
+        self._leaves: list[int] = []
+        self._first: list[int] = []
+        self._second: list[int] = []
+        for position, (node, _) in enumerate(edges):
+            if node is None or type(node) is _End:
+                continue
+            if node in first:
+                self._first.append(first[node])
+                self._second.append(position)
+                continue
+            first[node] = position
+            if is_leaf(node):
+                self._leaves.append(position)
+            else:
+                self._visits.append(position)
+                edges += node.next_functions + _END
+        nodes = list(map(_node, edges))
+        self._types = list(map(type, nodes))
+        self._distinct = len(set(nodes))
+
+    def leaves(self, roots: Sequence[Node]) -> list[Tensor] | None:
+        """Return the leaves of the graph below ``roots`` if it has this shape, else ``None``."""
+        edges: list[Any] = [(root, 0) for root in roots]
+        edges += _END
+        try:
+            for position in self._visits:
+                edges += edges[position][0].next_functions + _END
+        except (AttributeError, IndexError):
+            return None
+        nodes = list(map(_node, edges))
+        # Edges that met in one node meet again, and no others do.
+        if list(map(type, nodes)) != self._types or len(set(nodes)) != self._distinct:
+            return None
+        at = nodes.__getitem__
+        if self._second and not all(map(is_, map(at, self._first), map(at, self._second))):
+            return None
+        return list(map(_variable, map(at, self._leaves)))
 
 
 class Memory:
@@ -56,9 +99,14 @@ class Memory:
         calls: The calls seen so far.
         touched: For each foreign deposit the loss, the account and the parameters reached;
             without any, calls do not matter.
+
+    Attributes:
+        events: These events.
+        foreign: For each foreign deposit the loss, the account and weak references to the
+            parameters reached.
     """
 
-    __slots__ = ("_offsets", "_seen", "_span", "_touched", "events")
+    __slots__ = ("_leaves", "_offsets", "_shape", "_span", "_trains", "events", "foreign")
 
     def __init__(
         self,
@@ -69,28 +117,34 @@ class Memory:
     ) -> None:
         """Keep what was found; parameters are held weakly."""
         self.events = tuple(events)
-        self._seen = Fingerprint.of(graph)
+        self._shape = Shape(graph.roots)
+        leaves = self._shape.leaves(graph.roots) or []
+        self._leaves = list(map(weakref.ref, leaves))
+        self._trains = list(map(_trains, leaves))
         numbers, _ = graph.numbered if touched else ([], [])
-        self._span = self._seen.root - numbers[0] if numbers else None
-        self._offsets = self._measure(self._seen, calls)
-        self._touched = [
+        self._span = _number(graph.roots) - numbers[0] if numbers else None
+        self._offsets = self._measure(graph.roots, calls)
+        self.foreign = [
             (loss, account, [weakref.ref(leaf) for leaf in leaves])
             for loss, account, leaves in touched
         ]
 
-    def touched(self) -> Iterator[tuple[str, Account, list[Tensor]]]:
-        """Yield each foreign deposit's loss, account and parameters that are still alive."""
-        for loss, account, refs in self._touched:
-            yield loss, account, [leaf for leaf in (ref() for ref in refs) if leaf is not None]
-
-    def _measure(self, seen: Fingerprint, calls: Calls) -> tuple[Any, ...]:
+    def _measure(self, roots: Sequence[Node], calls: Calls) -> tuple[Any, ...]:
         if self._span is None:
             return ()
-        return calls.offsets(seen.root - self._span, seen.root)
+        root = _number(roots)
+        return calls.offsets(root - self._span, root)
 
-    def fits(self, graph: Graph, calls: Calls) -> bool:
-        """Say whether a graph is the same again."""
-        if graph.shape != self._seen.shape:
-            return False
-        seen = Fingerprint.of(graph)
-        return seen.leaves == self._seen.leaves and self._measure(seen, calls) == self._offsets
+    def fits(self, roots: Sequence[Node], calls: Calls) -> bool:
+        """Say whether the graph below ``roots`` is the same again."""
+        leaves = self._shape.leaves(roots)
+        return (
+            leaves is not None
+            and all(map(is_, leaves, map(call, self._leaves)))
+            and list(map(_trains, leaves)) == self._trains
+            and self._measure(roots, calls) == self._offsets
+        )
+
+
+def _number(roots: Sequence[Node]) -> int:
+    return int(roots[0]._sequence_nr()) if roots else 0

@@ -13,9 +13,8 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import get_ident
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from gradguard.runtime.calls import Calls
+from gradguard.runtime.calls import Calls, here
 from gradguard.runtime.graph import Graph, roots_of
 from gradguard.runtime.sites import Site, site
 
@@ -54,6 +53,11 @@ class Pass:
     _graph: Graph | None = None
 
     @property
+    def roots(self) -> list[Any]:
+        """The nodes that backward starts at."""
+        return roots_of(self.outputs)
+
+    @property
     def graph(self) -> Graph:
         """The graph below the outputs, walked at the first use and shared by all guards."""
         if self._graph is None:
@@ -77,7 +81,12 @@ class Watcher(Protocol):
     def after_backward(self, run: Pass, error: BaseException | None) -> None:
         """Be told that a backward pass has run, or failed."""
 
-    def before_step(self, optimizer: Optimizer, where: Site) -> None:
+    @property
+    def coasting(self) -> bool:
+        """True if some step under way must be looked at again afterwards."""
+        ...
+
+    def before_step(self, optimizer: Optimizer, frame: FrameType | None) -> None:
         """Be told that an optimizer is about to spend its gradients; raise to refuse it."""
 
     def after_step(self, optimizer: Optimizer) -> None:
@@ -86,6 +95,8 @@ class Watcher(Protocol):
     def cleared(self, holder: Optimizer | nn.Module) -> None:
         """Be told that a ``zero_grad`` has cleared the gradients of an optimizer or a module."""
 
+
+_Tap = TypeVar("_Tap", bound=Callable[..., Any])
 
 _lock = threading.RLock()
 _watchers: tuple[Watcher, ...] = ()
@@ -126,12 +137,31 @@ def run_engine(*args: Any, **kwargs: Any) -> Any:
 def _install() -> None:
     global _engine
     _engine = getattr(torch.autograd, _DOOR)
-    _replace(torch.autograd, _DOOR, _door(_engine))
+    _replace(torch.autograd, _DOOR, _untraced(_door(_engine)))
     _replace(nn.Module, "__call__", _call(nn.Module.__call__))
-    _replace(Optimizer, "zero_grad", _optimizer_zero_grad(Optimizer.zero_grad))
-    _replace(nn.Module, "zero_grad", _module_zero_grad(nn.Module.zero_grad))
-    _undo.append(register_optimizer_step_pre_hook(_before_step).remove)
-    _undo.append(register_optimizer_step_post_hook(_after_step).remove)
+    _replace(Optimizer, "zero_grad", _untraced(_optimizer_zero_grad(Optimizer.zero_grad)))
+    _replace(nn.Module, "zero_grad", _untraced(_module_zero_grad(nn.Module.zero_grad)))
+    _undo.append(register_optimizer_step_pre_hook(_untraced(_before_step)).remove)
+    _undo.append(register_optimizer_step_post_hook(_untraced(_after_step)).remove)
+
+
+def _untraced(tap: _Tap) -> _Tap:
+    """Keep Dynamo from tracing a tap, and what it calls, where a whole training step is compiled.
+
+    A mark on the code object costs nothing at run time; a wrapper would cost 5 us a call.
+    """
+    try:
+        from torch._C._dynamo import eval_frame
+
+        skip = eval_frame._FrameAction.SKIP
+        strategy = eval_frame._FrameExecStrategy(skip, skip)
+        eval_frame.set_code_exec_strategy(tap.__code__, strategy)
+        # The same for where Dynamo would inline the tap into a frame that it traces.
+        vars(tap).update(_torchdynamo_disable=True, _torchdynamo_disable_msg=None)
+    except (ImportError, AttributeError, TypeError):
+        # Another version of torch: compiled steps are traced through the tap, others are fine.
+        pass
+    return tap
 
 
 def _replace(holder: Any, name: str, tap: Any) -> None:
@@ -164,47 +194,42 @@ def _door(original: Callable[..., Any]) -> Callable[..., Any]:
         gradients, _, create_graph, inputs = (*args, None, None, None, None)[:4]
         frame = sys._getframe(1)
         run = Pass(outputs, gradients or (), bool(create_graph), inputs or None, site(frame), frame)
-        told: list[Watcher] = []
-        failure: BaseException | None = None
+        told = 0
         try:
             with _lock:
                 for watcher in watchers:
-                    told.append(watcher)
+                    told += 1
                     watcher.before_backward(run)
             run.release()
-            return original(outputs, *args, **kwargs)
+            del frame
+            result = original(outputs, *args, **kwargs)
         except BaseException as error:
-            failure = error
-            raise
-        finally:
             run.release()
             with _lock:
-                for watcher in reversed(told):
-                    watcher.after_backward(run, failure)
-            del frame, failure
+                for watcher in watchers[:told][::-1]:
+                    watcher.after_backward(run, error)
+            raise
+        with _lock:
+            for watcher in watchers[::-1]:
+                watcher.after_backward(run, None)
+        return result
 
     return _engine_run_backward
 
 
 def _call(original: Callable[..., Any]) -> Callable[..., Any]:
-    compiling = torch.compiler.is_compiling
+    compiling = torch.compiler.is_dynamo_compiling
 
     @functools.wraps(original)
     def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        if compiling():
+        if compiling() or id(self) in here.quiet:
             return original(self, *args, **kwargs)
+        watchers = _watchers
+        if len(watchers) == 1:
+            return watchers[0].calls.called(original, self, args, kwargs, alone=True)
         run = original
-        for watcher in _watchers:
-            calls = watcher.calls
-            # Nearly every call of a module is one within a model's call: nothing to record.
-            known = calls.units.get(id(self))
-            if known is not None and known[0]() is self:
-                for track in known[1]:
-                    if not track.inside or get_ident() not in track.inside:
-                        break
-                else:
-                    continue
-            run = functools.partial(_through, calls, run)
+        for watcher in watchers:
+            run = functools.partial(_through, watcher.calls, run)
         return run(self, *args, **kwargs)
 
     return __call__
@@ -239,36 +264,36 @@ def _module_zero_grad(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
-    where = site(sys._getframe(1), depth=1)
+    frame = sys._getframe(1)
     closure = kwargs.get("closure") or next((arg for arg in args[1:] if callable(arg)), None)
     if closure is None:
-        _tell_step(optimizer, where)
+        _tell_step(optimizer, frame)
         return None
     # A step with a closure spends what the closure's last backward leaves: judge there, before
     # the optimizer reads it.
-    wrapped = _closure(optimizer, closure, where)
+    wrapped = _closure(optimizer, closure)
     if "closure" in kwargs:
         return args, {**kwargs, "closure": wrapped}
     return tuple(wrapped if arg is closure else arg for arg in args), kwargs
 
 
-def _closure(optimizer: Optimizer, closure: Callable[[], Any], where: Site) -> Callable[[], Any]:
+def _closure(optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], Any]:
     @functools.wraps(closure)
     def evaluated() -> Any:
         result = closure()
-        _tell_step(optimizer, where)
+        _tell_step(optimizer, sys._getframe(1))
         return result
 
     return evaluated
 
 
-def _tell_step(optimizer: Optimizer, where: Site) -> None:
+def _tell_step(optimizer: Optimizer, frame: FrameType | None) -> None:
     with _lock:
         for watcher in _watchers:
-            watcher.before_step(optimizer, where)
+            watcher.before_step(optimizer, frame)
 
 
 def _after_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-    with _lock:
-        for watcher in _watchers:
+    for watcher in _watchers:
+        if watcher.coasting:
             watcher.after_step(optimizer)

@@ -104,13 +104,15 @@ class Passes:
             if count % watch.every and key in self._last:
                 self._repeat(self._last[key], assumed=True)
                 return
-        if run.graph.empty:
+        if not run.roots:
             # Autograd will refuse it in its own words.
             return
         known = self._memory.get(key)
-        if known is not None and known.fits(run.graph, watch.calls):
-            self._repeat(known.events)
-            self._pending[run] = known
+        if known is not None and known.fits(run.roots, watch.calls):
+            if len(known.events) != 1 or not self._again(known.events[0]):
+                self._repeat(known.events)
+            if known.foreign:
+                self._pending[run] = known
             return
         parts = self._read(run)
         self._refuse(parts)
@@ -129,7 +131,8 @@ class Passes:
             if isinstance(pending, _Pending) and pending.vault is not None:
                 pending.vault.close()
         elif isinstance(pending, Memory):
-            for loss, account, leaves in pending.touched():
+            for loss, account, refs in pending.foreign:
+                leaves = [leaf for leaf in (ref() for ref in refs) if leaf is not None]
                 self._watch.balance.touch(loss, account, leaves)
         else:
             self._finish(pending)
@@ -145,6 +148,14 @@ class Passes:
                 self._watch.balance.touch(part.event.loss, account, leaves)
         if refused:
             raise IsolationError(refused)
+
+    def _again(self, event: Backward) -> bool:
+        """Post an event that has come before, if nothing lies in its way; say whether it could."""
+        ledger, empty = self._watch.ledger, self._watch.registry.empty
+        for account in ledger.holding(deposit.account for deposit in event.deposits):
+            if empty(account):
+                return False
+        return not ledger.stale(ledger.meant(event)) and ledger.again(event)
 
     def _repeat(self, events: Sequence[Backward], *, assumed: bool = False) -> None:
         watch = self._watch

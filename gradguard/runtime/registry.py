@@ -236,6 +236,10 @@ class Registry:
 
     def held_by(self, optimizer: Optimizer) -> frozenset[Account]:
         """Return the accounts an optimizer holds, taking it in if it is new or has changed."""
+        return self.holding(optimizer).accounts
+
+    def holding(self, optimizer: Optimizer) -> _Holding:
+        """Return what an optimizer holds, taking it in if it is new or has changed."""
         holding = self._holdings.get(id(optimizer))
         if holding is None or holding.ref() is not optimizer:
             self._holdings[id(optimizer)] = holding = _Holding(optimizer, None)
@@ -243,7 +247,7 @@ class Registry:
         elif holding.signature != signature(optimizer):
             self._holdings[id(optimizer)] = holding = _Holding(optimizer, holding.name)
             self.refresh()
-        return holding.accounts
+        return holding
 
     def name(self, optimizer: Optimizer, found: Callable[[], str]) -> str:
         """Return the name of an optimizer that was taken in, naming it at its first step.

@@ -19,6 +19,7 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
 
 from gradguard.core.findings import UNKNOWN_PLACE, Location, Place
 
@@ -51,20 +52,31 @@ class Site:
     """A stack of call sites, innermost first.
 
     Attributes:
-        stack: Code objects of the program with the offset of the instruction that was running.
         door: Name of the innermost library function that the program called.
-        key: Identifies the call sites of the whole stack.
     """
 
-    __slots__ = ("door", "key", "stack")
+    __slots__ = ("_flat", "_key", "door")
 
-    def __init__(
-        self, stack: tuple[tuple[CodeType, int], ...], door: str, key: tuple[int, ...]
-    ) -> None:
+    def __init__(self, flat: list[Any], door: str) -> None:
         """Keep what :func:`site` has taken."""
-        self.stack = stack
+        self._flat = flat
+        self._key: tuple[int, ...] | None = None
         self.door = door
-        self.key = key
+
+    @property
+    def stack(self) -> tuple[tuple[CodeType, int], ...]:
+        """Code objects of the program with the offset of the instruction that was running."""
+        flat = self._flat
+        return tuple(zip(flat[::2], flat[1::2], strict=True))
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """Identify the call sites of the whole stack."""
+        key = self._key
+        if key is None:
+            flat = self._flat
+            key = self._key = (*map(id, flat[::2]), *flat[1::2])
+        return key
 
     @property
     def place(self) -> Place:
@@ -86,25 +98,23 @@ def site(frame: FrameType | None, depth: int = _DEPTH) -> Site:
         frame: Where to begin; outer frames follow.
         depth: How many of the program's frames to take.
     """
-    stack: list[tuple[CodeType, int]] = []
-    key: list[int] = []
-    door = ""
     known = _internal
+    inner: CodeType | None = None
+    flat: list[Any] = []
+    left = depth
     while frame is not None:
         code = frame.f_code
-        internal = known.get(code.co_filename)
-        if internal is None:
-            internal = _is_internal(code.co_filename)
-        if not internal:
-            offset = frame.f_lasti
-            stack.append((code, offset))
-            key += (id(code), offset)
-            if len(stack) >= depth:
+        name = code.co_filename
+        if known[name] if name in known else _is_internal(name):
+            if left == depth:
+                inner = code
+        else:
+            flat += (code, frame.f_lasti)
+            left -= 1
+            if not left:
                 break
-        elif not stack:
-            door = code.co_qualname
         frame = frame.f_back
-    return Site(tuple(stack), door, tuple(key))
+    return Site(flat, inner.co_qualname if inner is not None else "")
 
 
 def frames_of_program(frame: FrameType | None) -> Iterator[FrameType]:

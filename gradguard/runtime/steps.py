@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradguard.core.events import Account, Clear, Spend
+from gradguard.core.findings import IsolationError
 from gradguard.core.judgement import Accusation
 from gradguard.core.verdicts import Moment
 from gradguard.runtime.balance import skipped_for_inf
 from gradguard.runtime.names import optimizer_name
-from gradguard.runtime.sites import Site
+from gradguard.runtime.sites import Site, site
 
 if TYPE_CHECKING:
     from gradguard.runtime.watch import Watch
@@ -25,13 +27,16 @@ class Steps:
 
     Args:
         watch: The guard's eyes that this is a part of.
+
+    Attributes:
+        coasting: Steps under way that may move what no loss put gradient into, by optimizer.
     """
 
     def __init__(self, watch: Watch) -> None:
         """Begin with no step seen."""
         self._watch = watch
         self._events: dict[tuple[Any, ...], Spend] = {}
-        self._coasting: dict[int, tuple[Spend, dict[Account, list[tuple[Tensor, Tensor]]]]] = {}
+        self.coasting: dict[int, tuple[Spend, dict[Account, list[tuple[Tensor, Tensor]]]]] = {}
 
     def forget(self) -> None:
         """Forget which accounts optimizers hold: they have changed."""
@@ -39,15 +44,23 @@ class Steps:
 
     def leave(self) -> None:
         """Let go of what was copied for a step that is under way."""
-        self._coasting.clear()
+        self.coasting.clear()
 
-    def before(self, optimizer: Optimizer, where: Site) -> None:
+    def before(self, optimizer: Optimizer, frame: FrameType | None) -> None:
         """Judge what an optimizer is about to spend, before any parameter moves."""
         watch = self._watch
-        event = self._event(optimizer, where)
-        if not event.accounts:
+        holding = watch.registry.holding(optimizer)
+        accounts = holding.accounts
+        if not accounts:
             return
         ledger, balance = watch.ledger, watch.balance
+        if (
+            holding.name is not None
+            and not any(watch.registry.empty(account) for account in accounts)
+            and ledger.spent(holding.name, accounts)
+        ):
+            return
+        event = self._event(optimizer, site(frame, depth=1))
         balance.sweep(event.accounts)
         skipped = False
 
@@ -60,12 +73,17 @@ class Steps:
         if len(held) < len(event.accounts):
             values = balance.coasting(optimizer, event.accounts.difference(held))
             if values:
-                self._coasting[id(optimizer)] = event, values
-        watch.act(ledger.post(event, stands=stands), Moment.BEFORE_STEP)
+                self.coasting[id(optimizer)] = event, values
+        try:
+            watch.act(ledger.post(event, stands=stands), Moment.BEFORE_STEP)
+        except IsolationError:
+            self.coasting.pop(id(optimizer), None)
+            ledger.refuse(event)
+            raise
 
     def after(self, optimizer: Optimizer) -> None:
         """See whether a step has moved what no loss put gradient into."""
-        event, values = self._coasting.pop(id(optimizer), (None, {}))
+        event, values = self.coasting.pop(id(optimizer), (None, {}))
         if event is None:
             return
         watch = self._watch
@@ -78,9 +96,7 @@ class Steps:
         """Take note that the gradients of an optimizer or a module were cleared."""
         watch = self._watch
         if isinstance(holder, Optimizer):
-            accounts = watch.registry.held_by(holder)
-            if accounts:
-                watch.ledger.post(Clear(accounts))
+            watch.ledger.clear(watch.registry.holding(holder).accounts)
             return
         held = watch.ledger.holding(watch.registry.accounts)
         inside = {id(parameter) for parameter in holder.parameters()} if held else set()

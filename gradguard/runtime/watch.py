@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from types import FrameType
 
 from torch import nn
 from torch.optim import Optimizer
@@ -23,7 +24,6 @@ from gradguard.runtime.monitor import Pass
 from gradguard.runtime.passes import Passes
 from gradguard.runtime.proof import Docket
 from gradguard.runtime.registry import Registry
-from gradguard.runtime.sites import Site
 from gradguard.runtime.steps import Steps
 
 __all__ = ["Watch"]
@@ -98,9 +98,14 @@ class Watch:
         """See what a backward pass has really written, and put back what it must not have."""
         self._passes.after(run, error)
 
-    def before_step(self, optimizer: Optimizer, where: Site) -> None:
+    @property
+    def coasting(self) -> bool:
+        """True if some step under way must be looked at again afterwards."""
+        return bool(self._steps.coasting)
+
+    def before_step(self, optimizer: Optimizer, frame: FrameType | None) -> None:
         """Judge what an optimizer is about to spend, before any parameter moves."""
-        self._steps.before(optimizer, where)
+        self._steps.before(optimizer, frame)
 
     def after_step(self, optimizer: Optimizer) -> None:
         """See whether a step has moved what no loss put gradient into."""

@@ -30,7 +30,7 @@ class Book:
         self.row = 0
         self.shown: list[Sighting] = []
 
-    def post(self, event: Event, **options: bool) -> list[Sighting]:
+    def post(self, event: Event, **options: Any) -> list[Sighting]:
         """Post an event and keep what it shows."""
         self.shown = self.ledger.post(event, **options)
         return self.shown
@@ -46,8 +46,7 @@ class Book:
         into: Mapping[str, Iterable[str]],
         *,
         holder: Holder = Holder.OPTIMIZER,
-        landed: bool = True,
-        joint: bool = False,
+        options: Mapping[str, bool] | None = None,
         **facts: Any,
     ) -> list[Sighting]:
         """Let a loss deposit into models, each given with the models that lie behind it."""
@@ -56,7 +55,7 @@ class Book:
             for model, behind in into.items()
         )
         event = Backward(loss, tuple(deposits), self.place(), **facts)
-        return self.post(event, landed=landed, joint=joint)
+        return self.post(event, **(options or {}))
 
     def clear(self, *models: str) -> list[Sighting]:
         """Clear models."""

@@ -130,6 +130,20 @@ def stories(longest: int = 12) -> st.SearchStrategy[tuple[World, list[Step]]]:
     return worlds().flatmap(lambda world: st.tuples(st.just(world), steps_in(world, longest)))
 
 
+@st.composite
+def loops(draw: st.DrawFn) -> tuple[World, list[Event]]:
+    """Draw a world in which the same few events come again and again."""
+    world = draw(worlds())
+    reached = world.optimizers["o0"]
+    pool = [
+        Clear(frozenset(world.accounts)),
+        Backward("l0", tuple(map(Deposit, sorted(reached))), Place("train.py", Location(8, 1))),
+        Spend("o0", reached, Place("train.py", Location(9, 1))),
+        *(event_in(draw, world, row + 1) for row in range(up_to(draw, 3))),
+    ]
+    return world, [pool[up_to(draw, len(pool) - 1)] for _ in range(4 + up_to(draw, 20))]
+
+
 def renamed(value: Any, names: Mapping[str, str]) -> Any:
     """Rename models, losses and optimizers wherever they stand, in values and in sentences."""
     if isinstance(value, str):

@@ -6,6 +6,7 @@ import html.parser
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -77,6 +78,21 @@ def test_a_shared_parameter_reaches_all_its_owners_and_the_worst_kind_is_shown()
         Reach.REACHED,
     ]
     assert flow.kinds == {("loss", C): Kind.LEAK, ("loss", T): Kind.LEAK}
+
+
+def test_a_kind_is_kept_when_a_later_backward_decides_nothing() -> None:
+    """Of a loss that misses what it must train nothing is concluded, before or after."""
+    starved = Backward("critic_loss", (Deposit(GENERATOR),))
+    leaking = Backward("critic_loss", (Deposit(CRITIC), Deposit(GENERATOR)))
+    for order, kind in (
+        ([starved], Kind.OPEN),
+        ([starved, leaking], Kind.LEAK),
+        ([leaking, starved], Kind.LEAK),
+    ):
+        ledger = Ledger(POLICY, (C, G))
+        for event in order:
+            ledger.post(event)
+        assert matrix_of(ledger, (C, G)).kinds["critic_loss", G] is kind
 
 
 def test_the_matrix_reads_as_a_table_with_a_legend() -> None:
@@ -201,6 +217,15 @@ def test_checking_a_policy_tells_a_shadow_model_apart() -> None:
     assert found(FlowMatrix(("loss",), (C, T), {}, backwards=(event,)), {"loss": C}) == [
         ("GG104", "loss", T)
     ]
+
+
+def test_a_check_is_made_of_what_was_seen_and_not_of_what_was_assumed() -> None:
+    """Where only some backward passes are looked at, the last that was looked at counts."""
+    ledger = Ledger(POLICY, (C, G))
+    event = Backward("critic_loss", (Deposit(CRITIC), Deposit(GENERATOR)))
+    ledger.post(event)
+    ledger.post(replace(event, assumed=True))
+    assert found(matrix_of(ledger, (C, G)), POLICY) == [("GG101", "critic_loss", G)]
 
 
 def test_a_check_may_be_repeated_and_changes_nothing() -> None:

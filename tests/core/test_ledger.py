@@ -16,6 +16,7 @@ from gradguard.core.events import (
     Spend,
 )
 from gradguard.core.findings import TraceStep
+from gradguard.core.judgement import Accusation
 from gradguard.core.policy import never
 from gradguard.core.verdicts import Moment
 
@@ -185,7 +186,7 @@ def test_losses_of_one_backward_are_one_window_in_whatever_order_they_are_named(
     book = Book(GAN)
     into = {"critic_loss": {C: ()}, "generator_loss": {C: (G,), G: ()}}
     for number, loss in enumerate(names):
-        book.backward(loss, into[loss], joint=number > 0)
+        book.backward(loss, into[loss], options={"joint": number > 0})
     book.step("critic_opt", C)
     assert book.found == [("GG103", "generator_loss", C)]
 
@@ -262,9 +263,18 @@ def test_assumed_deposits_never_accuse(gan: Book) -> None:
     assert gan.found == []
 
 
+def test_what_was_seen_accuses_though_it_was_assumed_to_come_again(gan: Book) -> None:
+    """A guess neither accuses nor takes an accusation back."""
+    for assumed in (False, True):
+        gan.backward("critic_loss", {C: [G], G: []}, assumed=assumed)
+    assert [finding.count for finding in gan.ledger.findings] == [1]
+    gan.step("generator_opt", G)
+    assert gan.found == [("GG103", "critic_loss", G)]
+
+
 def test_a_backward_that_was_refused_deposits_nothing(gan: Book) -> None:
     """The leak is found, and no step is blamed for gradient that was never written."""
-    gan.backward("critic_loss", {C: [G], G: []}, landed=False)
+    gan.backward("critic_loss", {C: [G], G: []}, options={"landed": False})
     assert gan.found == [("GG101", "critic_loss", G)]
     gan.step("generator_opt", G)
     assert gan.ledger.holding([account(C), account(G)]) == []
@@ -330,6 +340,32 @@ def test_a_ledger_says_where_something_lies_that_is_old_or_foreign(gan: Book) ->
     assert (gan.ledger.holding(both), gan.ledger.stale(both)) == ([], [])
     gan.backward("generator_loss", {C: [G], G: []})
     assert (gan.ledger.holding(both), gan.ledger.stale(both)) == (both, both[:1])
+    gan.backward("critic_loss", {C: []})
+    assert gan.ledger.stale(both) == both[:1]
+
+
+def test_a_ledger_says_what_a_backward_means_and_misses(gan: Book) -> None:
+    """The meant accounts of an event, and the demanded models among whose accounts none is."""
+    event = Backward("generator_loss", (Deposit(account(C)), Deposit(account(G))))
+    assert gan.ledger.meant(event) == [account(G)]
+    assert gan.ledger.missing("generator_loss", [account(C)]) == (G,)
+    assert gan.ledger.missing("generator_loss", [account("generator.head+generator")]) == ()
+    assert gan.ledger.missing("other_loss", []) == ()
+
+
+def test_a_deposit_that_does_not_stand_is_cleared_and_asked_of_once(gan: Book) -> None:
+    """Asked is only what would be new; what stood once is believed from then on."""
+    asked: list[str] = []
+
+    def stands(accusation: Accusation) -> bool:
+        asked.append(accusation.model)
+        return len(asked) > 1
+
+    for found in (["GG101"], ["GG103"], ["GG103"]):
+        gan.backward("critic_loss", {C: [], G: []})
+        gan.post(Spend("generator_opt", frozenset({account(G)})), stands=stands)
+        assert [finding.code for finding in gan.ledger.findings] == found
+    assert asked == [G, G]
 
 
 def test_the_trace_of_a_leak_ends_where_its_loss_trains_what_it_should(gan: Book) -> None:

@@ -12,6 +12,7 @@ from random_events import (
     World,
     backward,
     halved,
+    loops,
     renamed,
     stories,
     units,
@@ -19,7 +20,7 @@ from random_events import (
     worlds,
 )
 
-from gradguard.core.events import Account, Backward, Clear, Holder, Spend
+from gradguard.core.events import Account, Backward, Clear, Event, Holder, Spend
 from gradguard.core.findings import Finding
 from gradguard.core.ledger import Ledger
 from gradguard.core.policy import Rule
@@ -290,6 +291,50 @@ def test_the_same_events_give_the_same_findings(story: tuple[World, list[Step]])
     """A ledger has no other input than its events."""
     world, steps = story
     assert world.kept(steps).findings == world.kept(steps).findings
+
+
+def hurried(ledger: Ledger, event: Event) -> None:
+    """Tell a ledger of an event by the shortest way that it takes."""
+    match event:
+        case Backward() if ledger.again(event):
+            pass
+        case Spend() if ledger.spent(event.optimizer, event.accounts):
+            pass
+        case Clear():
+            ledger.clear(event.accounts)
+        case _:
+            ledger.post(event)
+
+
+@thorough
+@given(loops())
+def test_the_short_ways_of_the_steady_state_come_to_the_same(
+    story: tuple[World, list[Event]],
+) -> None:
+    """Whatever a ledger knows already it takes in faster, and knows as much as before."""
+    world, events = story
+    short, long = world.ledger(), world.ledger()
+    for event in events:
+        hurried(short, event)
+        long.post(event)
+        assert short.findings == long.findings
+        assert short.holding(world.accounts) == long.holding(world.accounts)
+        assert short.stale(world.accounts) == long.stale(world.accounts)
+    assert [s.finding for s in short.end()] == [s.finding for s in long.end()]
+    assert (short.findings, short.seen, short.last) == (long.findings, long.seen, long.last)
+
+
+@brief
+@given(stories())
+def test_nothing_is_applied_that_does_not_stand(story: tuple[World, list[Step]]) -> None:
+    """Gradient that turns out not to be there is cleared; asking changes nothing where it is."""
+    world, steps = story
+    confirmed, acquitted = world.ledger(), world.ledger()
+    for event, joint in steps:
+        confirmed.post(event, joint=joint, stands=lambda _: True)
+        shown = acquitted.post(event, joint=joint, stands=lambda _: False)
+        assert APPLIED.isdisjoint(sighting.finding.code for sighting in shown)
+    assert confirmed.findings == world.kept(steps).findings
 
 
 @brief
