@@ -321,7 +321,7 @@ def test_an_interrupted_demo_ends_at_once_and_without_a_traceback(tmp_path: Path
         assert process.stdout is not None
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate(timeout=60)
+        _, complaints = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in complaints
 

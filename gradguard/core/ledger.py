@@ -428,10 +428,10 @@ class Ledger:
         held = self.holding(accounts)
         return sorted(held, key=self._rank) if len(held) > 1 else held
 
-    def _rank(self, account: Account) -> tuple[int, int]:
-        owner = account.owners[0]
-        known = owner in self.models
-        return self.models.index(owner) if known else len(self.models), account.part
+    def _rank(self, account: Account) -> tuple[tuple[int, ...], int]:
+        """Put accounts in the order of their models, whatever the models are called."""
+        known = {model: number for number, model in enumerate(self.models)}
+        return tuple(known.get(owner, len(known)) for owner in account.owners), account.part
 
     def _spend(self, event: Spend, stands: Callable[[Accusation], bool] | None) -> list[Sighting]:
         sightings: dict[tuple[str, str, str], Sighting] = {}

@@ -62,5 +62,5 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
 def call(*arguments: str | Path) -> tuple[int, str, str]:
     """Run the command line, and return its exit status, its output and its errors."""
     process = start(*arguments)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     return process.returncode, output, errors

@@ -104,7 +104,7 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path: Path) -> None:
     process = start("--checkpoint-every", "1", "--width", "4", "--out", tmp_path, "--no-picture")
     wait_for(tmp_path / "checkpoint.pt", process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors.endswith("interrupted; --resume goes on from the last checkpoint\n")
     assert "Traceback" not in errors
