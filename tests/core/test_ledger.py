@@ -8,7 +8,6 @@ from books import GAN, Book, C, G, account
 from gradguard.core.events import (
     Account,
     Backward,
-    Clear,
     Deposit,
     Evidence,
     Holder,
@@ -16,7 +15,6 @@ from gradguard.core.events import (
     Spend,
 )
 from gradguard.core.findings import TraceStep
-from gradguard.core.judgement import Accusation
 from gradguard.core.policy import never
 from gradguard.core.verdicts import Moment
 
@@ -272,15 +270,6 @@ def test_what_was_seen_accuses_though_it_was_assumed_to_come_again(gan: Book) ->
     assert gan.found == [("GG103", "critic_loss", G)]
 
 
-def test_a_backward_that_was_refused_deposits_nothing(gan: Book) -> None:
-    """The leak is found, and no step is blamed for gradient that was never written."""
-    gan.backward("critic_loss", {C: [G], G: []}, options={"landed": False})
-    assert gan.found == [("GG101", "critic_loss", G)]
-    gan.step("generator_opt", G)
-    assert gan.ledger.holding([account(C), account(G)]) == []
-    assert gan.found == [("GG101", "critic_loss", G)]
-
-
 def test_a_loss_that_the_policy_does_not_name_is_not_judged(gan: Book) -> None:
     """It may put anything anywhere, twice over."""
     gan.backward("other_loss", {C: [], G: []})
@@ -306,66 +295,6 @@ def test_parameters_outside_all_models_lie_behind_only_if_the_rule_is_open() -> 
         book = Book(policy)
         book.backward("loss", {C: ["others"], G: []})
         assert book.found == [(code, "loss", C)]
-
-
-def test_what_lies_in_an_account_moves_to_its_parts(gan: Book) -> None:
-    """Once an account has fallen in two, each part is cleared and spent for itself."""
-    first, second = (Account((G,), part) for part in range(2))
-    gan.backward("critic_loss", {C: [G], G: []})
-    gan.ledger.split(lambda one: [first, second] if one == account(G) else [one], (C, G))
-    gan.post(Clear(frozenset({first})))
-    assert gan.post(Spend("first_opt", frozenset({first}))) == []
-    gan.post(Spend("second_opt", frozenset({second})))
-    assert gan.found == [("GG103", "critic_loss", G)]
-
-
-def test_parts_that_grow_together_keep_what_lay_in_either(gan: Book) -> None:
-    """When an optimizer is gone its part is no part any more; nothing in it is forgotten."""
-    whole, part = (Account((G,), number) for number in range(2))
-    gan.post(Backward("critic_loss", (Deposit(account(C)), Deposit(whole))))
-    gan.post(Backward("generator_loss", (Deposit(part),)))
-    gan.ledger.split(lambda one: [whole if one == part else one], (C, G))
-    gan.post(Spend("generator_opt", frozenset({whole})))
-    assert gan.found == [("GG103", "critic_loss", G)]
-
-
-def test_a_ledger_says_where_something_lies_that_is_old_or_foreign(gan: Book) -> None:
-    """What is fresh and meant is neither; spent, spilled or leaked gradient is."""
-    both = [account(C), account(G)]
-    gan.backward("critic_loss", {C: []})
-    assert (gan.ledger.holding(both), gan.ledger.stale(both)) == (both[:1], [])
-    gan.step("critic_opt", C)
-    assert gan.ledger.stale(both) == both[:1]
-    gan.clear(C)
-    assert (gan.ledger.holding(both), gan.ledger.stale(both)) == ([], [])
-    gan.backward("generator_loss", {C: [G], G: []})
-    assert (gan.ledger.holding(both), gan.ledger.stale(both)) == (both, both[:1])
-    gan.backward("critic_loss", {C: []})
-    assert gan.ledger.stale(both) == both[:1]
-
-
-def test_a_ledger_says_what_a_backward_means_and_misses(gan: Book) -> None:
-    """The meant accounts of an event, and the demanded models among whose accounts none is."""
-    event = Backward("generator_loss", (Deposit(account(C)), Deposit(account(G))))
-    assert gan.ledger.meant(event) == [account(G)]
-    assert gan.ledger.missing("generator_loss", [account(C)]) == (G,)
-    assert gan.ledger.missing("generator_loss", [account("generator.head+generator")]) == ()
-    assert gan.ledger.missing("other_loss", []) == ()
-
-
-def test_a_deposit_that_does_not_stand_is_cleared_and_asked_of_once(gan: Book) -> None:
-    """Asked is only what would be new; what stood once is believed from then on."""
-    asked: list[str] = []
-
-    def stands(accusation: Accusation) -> bool:
-        asked.append(accusation.model)
-        return len(asked) > 1
-
-    for found in (["GG101"], ["GG103"], ["GG103"]):
-        gan.backward("critic_loss", {C: [], G: []})
-        gan.post(Spend("generator_opt", frozenset({account(G)})), stands=stands)
-        assert [finding.code for finding in gan.ledger.findings] == found
-    assert asked == [G, G]
 
 
 def test_the_trace_of_a_leak_ends_where_its_loss_trains_what_it_should(gan: Book) -> None:

@@ -48,10 +48,18 @@ def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
+# A test run in the background teaches its children to ignore Control-C.
+_HEARS_CONTROL_C = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("gradguard.reference", run_name="__main__", alter_sys=True)
+"""
+
+
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
     """Start the command line as a user does."""
     return subprocess.Popen(
-        [sys.executable, "-m", "gradguard.reference", *map(str, arguments)],
+        [sys.executable, "-c", _HEARS_CONTROL_C, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

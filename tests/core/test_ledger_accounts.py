@@ -1,0 +1,139 @@
+"""What lies in the accounts: asked for, moved, doubted, and taken in by the short ways."""
+
+from __future__ import annotations
+
+import pytest
+from books import GAN, Book, C, G, account
+
+from gradguard.core.events import Account, Backward, Clear, Deposit, Spend
+from gradguard.core.judgement import Accusation
+
+
+@pytest.fixture
+def gan() -> Book:
+    """Open a ledger for critic and generator, each with its own loss."""
+    return Book(GAN)
+
+
+def test_what_lies_in_an_account_moves_to_its_parts(gan: Book) -> None:
+    """Once an account has fallen in two, each part is cleared and spent for itself."""
+    first, second = (Account((G,), part) for part in range(2))
+    gan.backward("critic_loss", {C: [G], G: []})
+    gan.ledger.split(lambda one: [first, second] if one == account(G) else [one], (C, G))
+    gan.post(Clear(frozenset({first})))
+    assert gan.post(Spend("first_opt", frozenset({first}))) == []
+    gan.post(Spend("second_opt", frozenset({second})))
+    assert gan.found == [("GG103", "critic_loss", G)]
+
+
+def test_parts_that_grow_together_keep_what_lay_in_either(gan: Book) -> None:
+    """When an optimizer is gone its part is no part any more; nothing in it is forgotten."""
+    whole, part = (Account((G,), number) for number in range(2))
+    gan.post(Backward("critic_loss", (Deposit(account(C)), Deposit(whole))))
+    gan.post(Backward("generator_loss", (Deposit(part),)))
+    gan.ledger.split(lambda one: [whole if one == part else one], (C, G))
+    gan.post(Spend("generator_opt", frozenset({whole})))
+    assert gan.found == [("GG103", "critic_loss", G)]
+
+
+def test_a_ledger_says_where_something_lies_that_is_old_or_foreign(gan: Book) -> None:
+    """What is fresh and meant is neither; spent, spilled or leaked gradient is."""
+    both = [account(C), account(G)]
+    gan.backward("critic_loss", {C: []})
+    assert (gan.ledger.holding(both), gan.ledger.stale(both)) == (both[:1], [])
+    gan.step("critic_opt", C)
+    assert gan.ledger.stale(both) == both[:1]
+    gan.clear(C)
+    assert (gan.ledger.holding(both), gan.ledger.stale(both)) == ([], [])
+    gan.backward("generator_loss", {C: [G], G: []})
+    assert (gan.ledger.holding(both), gan.ledger.stale(both)) == (both, both[:1])
+    gan.backward("critic_loss", {C: []})
+    assert gan.ledger.stale(both) == both[:1]
+
+
+def test_a_ledger_says_what_a_backward_means_and_misses(gan: Book) -> None:
+    """The meant accounts of an event, and the demanded models among whose accounts none is."""
+    event = Backward("generator_loss", (Deposit(account(C)), Deposit(account(G))))
+    assert gan.ledger.meant(event) == [account(G)]
+    assert gan.ledger.missing("generator_loss", [account(C)]) == (G,)
+    assert gan.ledger.missing("generator_loss", [account("generator.head+generator")]) == ()
+    assert gan.ledger.missing("other_loss", []) == ()
+
+
+def test_a_deposit_that_does_not_stand_is_cleared_and_asked_of_once(gan: Book) -> None:
+    """Asked is only what would be new; what stood once is believed from then on."""
+    asked: list[str] = []
+
+    def stands(accusation: Accusation) -> bool:
+        asked.append(accusation.model)
+        return len(asked) > 1
+
+    for found in (["GG101"], ["GG103"], ["GG103"]):
+        gan.backward("critic_loss", {C: [], G: []})
+        gan.post(Spend("generator_opt", frozenset({account(G)})), stands=stands)
+        assert [finding.code for finding in gan.ledger.findings] == found
+    assert asked == [G, G]
+
+
+def test_a_backward_that_was_refused_deposits_nothing(gan: Book) -> None:
+    """The leak is found, and no step is blamed for gradient that was never written."""
+    gan.backward("critic_loss", {C: [G], G: []}, options={"landed": False})
+    assert gan.found == [("GG101", "critic_loss", G)]
+    gan.step("generator_opt", G)
+    assert gan.ledger.holding([account(C), account(G)]) == []
+    assert gan.found == [("GG101", "critic_loss", G)]
+
+
+def test_a_backward_that_comes_again_as_it_was_is_taken_in_the_short_way(gan: Book) -> None:
+    """Only the very event that its loss was the last time, and only once it was posted."""
+    event, other = (Backward("critic_loss", (Deposit(account(C)),)) for _ in range(2))
+    assert not gan.ledger.again(event)
+    gan.post(event)
+    assert gan.ledger.again(event)
+    assert not gan.ledger.again(other)
+    gan.post(other)
+    assert not gan.ledger.again(event)
+
+
+@pytest.mark.parametrize(("spent", "code"), [(True, "GG204"), (False, "GG103")])
+def test_a_window_begins_where_it_would_if_every_backward_were_posted(
+    gan: Book, spent: bool, code: str
+) -> None:
+    """The first meant deposit after the last step decides whether a spill before it is stale."""
+    event = Backward("critic_loss", (Deposit(account(C)),))
+    gan.post(event)
+    if spent:
+        gan.step("critic_opt", C)
+    gan.backward("generator_loss", {C: [G], G: []})
+    assert gan.ledger.again(event)
+    gan.step("critic_opt", C)
+    assert gan.found[0] == (code, "generator_loss", C)
+
+
+def test_a_step_is_taken_in_the_short_way_if_nothing_can_be_said_of_it(gan: Book) -> None:
+    """An optimizer seen before spends what is fresh and meant; anything else is posted."""
+    held = frozenset({account(C)})
+    gan.backward("critic_loss", {C: []})
+    assert not gan.ledger.spent("critic_opt", held)
+    gan.step("critic_opt", C)
+    assert not gan.ledger.spent("critic_opt", held)
+    gan.clear(C)
+    assert not gan.ledger.spent("critic_opt", held)
+    gan.backward("critic_loss", {C: []})
+    assert gan.ledger.spent("critic_opt", held)
+    gan.step("critic_opt", C)
+    assert gan.found == [("GG204", "critic_loss", C)]
+
+
+@pytest.mark.parametrize("what", ["spill", "leak", "hunger"])
+def test_a_step_that_may_show_something_is_posted(gan: Book, what: str) -> None:
+    """Foreign gradient, a trace without its end, and a starved model each bar the short way."""
+    gan.backward("critic_loss", {C: []})
+    gan.step("critic_opt", C)
+    gan.clear(C)
+    if what == "spill":
+        gan.backward("generator_loss", {C: [G], G: []})
+    gan.backward("critic_loss", {C: [], **({G: []} if what == "leak" else {})})
+    if what == "hunger":
+        gan.backward("generator_loss", {})
+    assert not gan.ledger.spent("critic_opt", frozenset({account(C)}))
