@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "Confidence",
     "Finding",
     "IsolationError",
     "IsolationWarning",
@@ -25,6 +26,24 @@ class Severity(StrEnum):
     ERROR = "error"
     WARNING = "warning"
     INFO = "info"
+
+
+class Confidence(StrEnum):
+    """How sure a finding is: what was not seen, only assumed, lowers it."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+    def reaches(self, least: Confidence) -> bool:
+        """Say whether this is at least as sure as ``least``.
+
+        Example:
+            >>> Confidence.MEDIUM.reaches(Confidence.LOW)
+            True
+        """
+        ranks = list(Confidence)
+        return ranks.index(self) >= ranks.index(least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +108,7 @@ class Finding:
         trace: Steps from where the model's output was made to the optimizer step.
         help: What to write instead, if that is known.
         count: How often it was seen.
+        confidence: How sure it is.
     """
 
     code: str
@@ -101,6 +121,7 @@ class Finding:
     trace: tuple[TraceStep, ...] = ()
     help: str | None = field(default=None)
     count: int = 1
+    confidence: Confidence = Confidence.HIGH
 
     @property
     def filename(self) -> str:
@@ -123,6 +144,7 @@ class Finding:
             "code": self.code,
             "name": self.name,
             "severity": str(self.severity),
+            "confidence": str(self.confidence),
             "message": self.message,
             "filename": self.filename,
             **_span(self.place),

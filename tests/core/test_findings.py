@@ -168,7 +168,8 @@ def test_a_finding_as_data_has_the_keys_of_ruff_and_our_own(train: str) -> None:
     finding = leak(train)
     data = finding.to_dict()
     ruff = {"code", "message", "filename", "location", "end_location", "fix", "url"}
-    assert set(data) == ruff | {"name", "severity", "loss", "model", "count", "help", "trace"}
+    own = {"name", "severity", "confidence", "loss", "model", "count", "help", "trace"}
+    assert set(data) == ruff | own
     assert json.loads(json.dumps(data)) == data
     assert data["code"] == "GG101"
     assert data["name"] == "leaking-loss"
