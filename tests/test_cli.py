@@ -124,7 +124,7 @@ def test_a_code_can_be_read_by_programs() -> None:
         "name": "spilled-gradient",
         "severity": "info",
         "on_by_default": False,
-        "halves": ["runtime"],
+        "halves": ["runtime", "lint"],
         "summary": entry.summary,
         "explanation": entry.doc,
     }

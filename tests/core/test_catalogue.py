@@ -17,8 +17,10 @@ from gradguard.core.findings import Finding, IsolationError, Severity
 from gradguard.core.verdicts import VERDICTS, Saw
 
 ENTRIES = list(catalogue().values())
-AT_RUN_TIME = [entry for entry in ENTRIES if "runtime" in entry.halves]
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROGRAMS = [entry for entry in ENTRIES if PYTHON_BLOCK.search(entry.section("Example"))]
+GUARDED = [entry for entry in PROGRAMS if "import gradguard" in entry.section("Example")]
+PLAIN = [entry for entry in PROGRAMS if entry not in GUARDED]
 
 
 def each(entries: Iterable[Code]) -> pytest.MarkDecorator:
@@ -123,6 +125,12 @@ def test_an_unknown_code_is_refused_with_the_nearest_one(wanted: str, message: s
     assert str(caught.value) == message
 
 
+@each(ENTRIES)
+def test_a_code_says_which_halves_report_it(entry: Code) -> None:
+    """Each code is reported by at least one half, and halves are named in one order."""
+    assert entry.halves in {("runtime",), ("lint",), ("runtime", "lint")}
+
+
 def test_a_heading_that_does_not_exist_is_a_key_error() -> None:
     """Asking for a section by a wrong heading fails rather than giving an empty text."""
     with pytest.raises(KeyError, match="Examples"):
@@ -138,7 +146,7 @@ def test_the_documentation_survives_stripped_docstrings() -> None:
     assert shown.stdout == code("GG101").doc
 
 
-@each(AT_RUN_TIME)
+@each(GUARDED)
 def test_the_example_is_reported_under_its_code_and_nothing_else_is(
     entry: Code, tmp_path: Path
 ) -> None:
@@ -152,9 +160,16 @@ def test_the_example_is_reported_under_its_code_and_nothing_else_is(
     assert bool(reported) is entry.on_by_default
 
 
-@each(AT_RUN_TIME)
+@each(GUARDED)
 def test_what_to_use_instead_is_not_reported(entry: Code, tmp_path: Path) -> None:
     """Running the corrected program reports nothing at all, nor finds this code unasked."""
     reported, found = run(program(entry, "Use instead"), tmp_path / "instead.py")
     assert reported == []
     assert entry.code not in {finding.code for finding in found}
+
+
+@each(PLAIN)
+@pytest.mark.parametrize("heading", ["Example", "Use instead"])
+def test_a_plain_example_runs_in_silence(entry: Code, heading: str, tmp_path: Path) -> None:
+    """A mistake that only its consequences show runs without an error, as does its correction."""
+    assert run(program(entry, heading), tmp_path / "example.py") == ([], [])

@@ -113,6 +113,6 @@ CODE = Code(
     name="leaking-loss",
     severity=Severity.WARNING,
     on_by_default=True,
-    halves=("runtime",),
+    halves=("runtime", "lint"),
     module=__name__,
 )

@@ -94,6 +94,6 @@ CODE = Code(
     name="spilled-gradient",
     severity=Severity.INFO,
     on_by_default=False,
-    halves=("runtime",),
+    halves=("runtime", "lint"),
     module=__name__,
 )

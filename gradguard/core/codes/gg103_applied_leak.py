@@ -114,6 +114,6 @@ CODE = Code(
     name="applied-leak",
     severity=Severity.ERROR,
     on_by_default=True,
-    halves=("runtime",),
+    halves=("runtime", "lint"),
     module=__name__,
 )

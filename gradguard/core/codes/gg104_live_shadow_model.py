@@ -114,6 +114,6 @@ CODE = Code(
     name="live-shadow-model",
     severity=Severity.WARNING,
     on_by_default=True,
-    halves=("runtime",),
+    halves=("runtime", "lint"),
     module=__name__,
 )

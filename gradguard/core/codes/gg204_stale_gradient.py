@@ -111,6 +111,6 @@ CODE = Code(
     name="stale-gradient",
     severity=Severity.ERROR,
     on_by_default=True,
-    halves=("runtime",),
+    halves=("runtime", "lint"),
     module=__name__,
 )

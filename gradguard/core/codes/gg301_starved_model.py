@@ -112,6 +112,6 @@ CODE = Code(
     name="starved-model",
     severity=Severity.WARNING,
     on_by_default=True,
-    halves=("runtime",),
+    halves=("runtime", "lint"),
     module=__name__,
 )

@@ -93,6 +93,6 @@ CODE = Code(
     name="unfrozen-model",
     severity=Severity.ERROR,
     on_by_default=True,
-    halves=("runtime",),
+    halves=("runtime", "lint"),
     module=__name__,
 )
