@@ -14,32 +14,20 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.markdown import Markdown
 
 import gradguard
+from gradguard.commands.status import CANNOT_RUN, CLEAN, FINDINGS, INTERRUPTED, CannotRun
 from gradguard.core.codes import Code, UnknownCode, catalogue, code
 
 if TYPE_CHECKING:
     from gradguard.reference import Result
 
 __all__ = ["main"]
-
-CLEAN, FINDINGS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
-
-
-class CannotRun(click.ClickException):
-    """Raised when a command cannot do what it was asked to; shown in one line."""
-
-    exit_code = CANNOT_RUN
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Write the message to standard error."""
-        click.echo(f"error: {self.format_message()}", file=file or sys.stderr)
-
 
 class _Output(Console):
     """A console that leaves a closed pipe to ``main``."""
