@@ -1,7 +1,8 @@
 """Keep every loss to the models it is meant to train.
 
 The vocabulary, policies and findings need nothing but Python; whatever watches a live process
-loads torch at its first use.
+loads torch at its first use. Every name is loaded at its first use, so that the import itself
+costs next to nothing.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gradguard.core.findings import (
-    Finding,
-    IsolationError,
-    IsolationWarning,
-    Location,
-    Place,
-    Severity,
-    TraceStep,
-)
-from gradguard.core.flow import FlowMatrix, Reach
-from gradguard.core.policy import Policy, PolicyError, Rule, may, must, never
-
 if TYPE_CHECKING:
+    from gradguard import strategies
+    from gradguard.core.findings import (
+        Finding,
+        IsolationError,
+        IsolationWarning,
+        Location,
+        Place,
+        Severity,
+        TraceStep,
+    )
+    from gradguard.core.flow import FlowMatrix, Reach
+    from gradguard.core.policy import Policy, PolicyError, Rule, may, must, never
     from gradguard.runtime import Guard, assert_isolated, backward, flow, frozen, only
+    from gradguard.search import check_isolation
 
 __version__ = "0.1.0"
 
@@ -42,34 +44,47 @@ __all__ = [
     "TraceStep",
     "assert_isolated",
     "backward",
+    "check_isolation",
     "flow",
     "frozen",
     "may",
     "must",
     "never",
     "only",
+    "strategies",
 ]
 
-_RUNTIME = frozenset({"Guard", "assert_isolated", "backward", "flow", "frozen", "only"})
+_HOMES = {
+    "gradguard.core.findings": (
+        "Finding IsolationError IsolationWarning Location Place Severity TraceStep"
+    ),
+    "gradguard.core.flow": "FlowMatrix Reach",
+    "gradguard.core.policy": "Policy PolicyError Rule may must never",
+    "gradguard.runtime": "Guard assert_isolated backward flow frozen only",
+    "gradguard.search": "check_isolation",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    """Load a name of the run-time half at its first use."""
-    if name not in _RUNTIME:
+    """Load a public name at its first use."""
+    if name == "strategies":
+        return importlib.import_module("gradguard.strategies")
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'gradguard' has no attribute {name!r}")
     try:
-        runtime = importlib.import_module("gradguard.runtime")
+        home = importlib.import_module(_HOME_OF[name])
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "torch":
             raise
         return _unavailable(name, error)
-    found = getattr(runtime, name)
+    found = getattr(home, name)
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    """List the public names, those of the run-time half included."""
+    """List the public names, those not loaded yet included."""
     return sorted({*globals(), *__all__})
 
 
