@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import linecache
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
+
+from gradguard.core.layout import finding_lines, plain, rich_lines
+from gradguard.core.notebook import notebook_finding
 
 __all__ = [
     "Confidence",
@@ -63,9 +66,17 @@ class Place:
     end_location: Location | None = None
 
     @property
+    def line(self) -> str:
+        """The source line the place starts on, as it stands; empty if it cannot be read."""
+        try:
+            return linecache.getline(self.filename, self.location.row)
+        except ValueError:  # A name that no file can have.
+            return ""
+
+    @property
     def source(self) -> str:
         """The source line the place starts on, without indentation; empty if it cannot be read."""
-        return linecache.getline(self.filename, self.location.row).strip()
+        return self.line.strip()
 
 
 UNKNOWN_PLACE = Place("<unknown>", Location(1, 1))
@@ -159,23 +170,15 @@ class Finding:
 
     def __str__(self) -> str:
         """Render the finding as a compiler would: headline, source lines of the trace, help."""
-        place = f"{_shown(self.filename)}:{self.location.row}:{self.location.column}"
-        lines = [f"{place}: {self.code} {self.message}"]
-        elsewhere = {step.filename for step in self.trace} - {self.filename}
-        rows = [
-            (_label(step, bool(elsewhere)), step.place.source, step.message) for step in self.trace
-        ]
-        label_width = max((len(label) for label, _, _ in rows), default=0)
-        source_width = min(max((len(source) for _, source, _ in rows), default=0), 48)
-        for label, source, message in rows:
-            lines.append(
-                f"   {label:>{label_width}} | {source:<{source_width}}  {message}".rstrip()
-            )
-        if self.help:
-            lines.append(f"   {'':>{label_width}} = help: {self.help}")
-        if self.count > 1:
-            lines.append(f"   {'':>{label_width}} = seen {self.count} times")
-        return "\n".join(lines)
+        return plain(finding_lines(self))
+
+    def __rich_console__(self, _: Any, options: Any) -> Iterator[Any]:
+        """Render the finding for a rich console, within its width."""
+        return rich_lines(finding_lines(self, options.max_width))
+
+    def _repr_html_(self) -> str:
+        """Render the finding for a notebook."""
+        return notebook_finding(self)
 
 
 class IsolationError(Exception):
@@ -208,15 +211,3 @@ def _span(place: Place) -> dict[str, Any]:
         "location": {"row": place.location.row, "column": place.location.column},
         "end_location": {"row": end.row, "column": end.column} if end else None,
     }
-
-
-def _shown(filename: str) -> str:
-    try:
-        return str(Path(filename).relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return filename
-
-
-def _label(step: TraceStep, with_file: bool) -> str:
-    row = str(step.location.row)
-    return f"{Path(step.filename).name}:{row}" if with_file else row

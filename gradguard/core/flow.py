@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -11,10 +10,12 @@ from typing import Any
 from gradguard.core.events import Backward
 from gradguard.core.findings import Finding
 from gradguard.core.judgement import Kind
+from gradguard.core.layout import Role, matrix_lines, plain, rich_lines
 from gradguard.core.ledger import Ledger
+from gradguard.core.notebook import notebook_matrix
 from gradguard.core.policy import Policy
 
-__all__ = ["FlowMatrix", "Reach"]
+__all__ = ["FlowMatrix", "Reach", "Sign"]
 
 
 class Reach(Enum):
@@ -30,17 +31,33 @@ class Reach(Enum):
     """Only a region that cannot be looked into lies on the way."""
 
 
-_SIGNS = {
-    (Reach.NONE, None): ("·", "no gradient"),
-    (Reach.ZERO, None): ("0", "gradient that is all zero"),
-    (Reach.UNKNOWN, None): ("?", "unknown"),
-    (Reach.REACHED, None): ("●", "reached"),
-    (Reach.REACHED, Kind.OPEN): ("●", "reached"),
-    (Reach.REACHED, Kind.MEANT): ("●", "meant"),
-    (Reach.REACHED, Kind.SPILL): ("○", "spilled on the way"),
-    (Reach.REACHED, Kind.LEAK): ("✗", "leaked"),
-}
-_STARVED = ("!", "starved")
+class Sign(Enum):
+    """What a pair of loss and model comes to, with its mark, its mark in ASCII, and words."""
+
+    MEANT = "●", "+", "meant", Role.MEANT
+    SPILLED = "○", "o", "spilled on the way", Role.SPILLED
+    LEAKED = "✗", "X", "leaked", Role.LEAKED
+    STARVED = "!", "!", "starved", Role.STARVED
+    UNKNOWN = "?", "?", "unknown", Role.UNKNOWN
+    REACHED = "◆", "*", "reached", Role.TEXT
+    ZERO = "0", "0", "gradient that is all zero", Role.TEXT
+    NONE = "·", "-", "no gradient", Role.QUIET
+
+    def __init__(self, mark: str, ascii_mark: str, words: str, role: Role) -> None:
+        """Name the parts."""
+        self.mark = mark
+        self.ascii = ascii_mark
+        self.words = words
+        self.role = role
+
+    @property
+    def tells(self) -> bool:
+        """Whether there is anything to say about the pair."""
+        return self is not Sign.NONE
+
+
+_OF_REACH = {Reach.NONE: Sign.NONE, Reach.ZERO: Sign.ZERO, Reach.UNKNOWN: Sign.UNKNOWN}
+_OF_KIND = {Kind.MEANT: Sign.MEANT, Kind.SPILL: Sign.SPILLED, Kind.LEAK: Sign.LEAKED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,69 +127,35 @@ class FlowMatrix:
                 for loss in self.losses
             },
             "kind": {
-                loss: {model: self._legend(loss, model)[1] for model in self.models}
+                loss: {model: self.sign(loss, model).words for model in self.models}
                 for loss in self.losses
             },
         }
 
-    def _legend(self, loss: str, model: str) -> tuple[str, str]:
-        if (loss, model) in self.starved:
-            return _STARVED
-        reach = self[loss, model]
-        kind = self.kinds.get((loss, model)) if reach is Reach.REACHED else None
-        return _SIGNS[reach, kind]
+    def sign(self, loss: str, model: str) -> Sign:
+        """Return what a pair comes to, as it is shown.
 
-    def _rows(self) -> list[tuple[str, list[tuple[str, str]]]]:
-        return [
-            (loss, [self._legend(loss, model) for model in self.models]) for loss in self.losses
-        ]
+        Raises:
+            KeyError: If the matrix has no such loss or model.
+        """
+        reach = self[loss, model]
+        if (loss, model) in self.starved:
+            return Sign.STARVED
+        if reach is not Reach.REACHED:
+            return _OF_REACH[reach]
+        return _OF_KIND.get(self.kinds.get((loss, model), Kind.OPEN), Sign.REACHED)
 
     def __str__(self) -> str:
         """Render the matrix as a table of plain text, with a legend of the signs in it."""
-        if not self.losses or not self.models:
-            return "no loss has run backward yet"
-        first = max(len(loss) for loss in self.losses)
-        widths = [max(len(model), 1) for model in self.models]
-        lines = [" " * first + "  " + "  ".join(self.models)]
-        used: dict[str, str] = {}
-        for loss, cells in self._rows():
-            used.update(cells)
-            signs = (sign.center(width) for (sign, _), width in zip(cells, widths, strict=True))
-            lines.append(f"{loss:<{first}}  {'  '.join(signs)}".rstrip())
-        lines.append("  ".join(f"{sign} {text}" for sign, text in used.items()))
-        return "\n".join(lines)
+        return plain(matrix_lines(self))
 
-    def __rich__(self) -> Any:
-        """Render the matrix for a rich console."""
-        from rich.table import Table
-        from rich.text import Text
-
-        styles = {"●": "green", "○": "yellow", "✗": "bold red", "!": "bold red", "?": "magenta"}
-        used: dict[str, str] = {}
-        table = Table(title="what reaches what", caption_justify="left")
-        table.add_column("loss")
-        for model in self.models:
-            table.add_column(Text(model), justify="center")
-        for loss, cells in self._rows():
-            used.update(cells)
-            marks = [Text(sign, style=styles.get(sign, "dim")) for sign, _ in cells]
-            table.add_row(Text(loss), *marks)
-        table.caption = "  ".join(f"{sign} {text}" for sign, text in used.items())
-        return table
+    def __rich_console__(self, _: Any, options: Any) -> Iterator[Any]:
+        """Render the matrix for a rich console, within its width."""
+        return rich_lines(matrix_lines(self, options.max_width, options.ascii_only))
 
     def _repr_html_(self) -> str:
         """Render the matrix for a notebook."""
-        head = "".join(f'<th scope="col">{html.escape(model)}</th>' for model in self.models)
-        body = "".join(
-            f'<tr><th scope="row">{html.escape(loss)}</th>'
-            + "".join(f'<td title="{text}">{sign} {text}</td>' for sign, text in cells)
-            + "</tr>"
-            for loss, cells in self._rows()
-        )
-        return (
-            "<table><caption>what reaches what</caption>"
-            f"<thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>"
-        )
+        return notebook_matrix(self)
 
 
 def matrix_of(

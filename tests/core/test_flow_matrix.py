@@ -101,8 +101,11 @@ def test_the_matrix_reads_as_a_table_with_a_legend() -> None:
         "                critic  generator  target",
         "critic_loss       ●         ✗        ·",
         "generator_loss    ○         ●        ·",
-        "other_loss        ·         ●        0",
-        "● reached  ✗ leaked  · no gradient  ○ spilled on the way  0 gradient that is all zero",
+        "other_loss        ·         ◆        0",
+        (
+            "● meant  ✗ leaked  · no gradient  ○ spilled on the way  "
+            "◆ reached  0 gradient that is all zero"
+        ),
     ]
 
 
@@ -113,7 +116,7 @@ def test_unknown_and_starved_have_signs_of_their_own() -> None:
     ledger.end()
     flow = matrix_of(ledger, (C, G))
     assert flow.starved == {("critic_loss", C)}
-    assert str(flow).splitlines()[1] == "critic_loss    !         ●"
+    assert str(flow).splitlines()[1] == "critic_loss    !         ◆"
     assert "! starved" in str(flow)
     unknown = FlowMatrix(("loss",), (C,), {("loss", C): Reach.UNKNOWN})
     assert str(unknown).splitlines()[1:] == ["loss    ?", "? unknown"]
@@ -179,7 +182,7 @@ def test_a_terminal_shows_hostile_names_as_text() -> None:
     for name in HOSTILE:
         assert out.getvalue().count(name) >= 2
     assert re.findall(r"\[/?(?:dim|green|bold red)\]", out.getvalue()) == []
-    assert "●" in out.getvalue()
+    assert "◆" in out.getvalue()
 
 
 def found(flow: FlowMatrix, policy: object) -> list[tuple[str, str | None, str | None]]:
