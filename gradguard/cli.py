@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 import gradguard
+from gradguard.commands.lint import lint
 from gradguard.commands.status import CANNOT_RUN, CLEAN, FINDINGS, INTERRUPTED, CannotRun
 from gradguard.core.codes import Code, UnknownCode, catalogue, code
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gradguard.reference import Result
 
 __all__ = ["main"]
+
 
 class _Output(Console):
     """A console that leaves a closed pipe to ``main``."""
@@ -116,6 +118,9 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 )
 def commands() -> None:
     """Check which loss trains which model."""
+
+
+commands.add_command(lint)
 
 
 @commands.command()

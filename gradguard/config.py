@@ -40,7 +40,7 @@ class Config:
 
     Example:
         >>> sorted(Config(Path("."), wanted=("GG1",), unwanted=("GG102", "GG105")).codes)
-        ['GG101', 'GG103', 'GG104', 'GG106', 'GG107']
+        ['GG101', 'GG103', 'GG104', 'GG106', 'GG107', 'GG902']
     """
 
     root: Path
@@ -94,7 +94,7 @@ class Config:
     @cached_property
     def codes(self) -> frozenset[str]:
         """The codes to report."""
-        return select(self.wanted, self.unwanted)
+        return _selected(self.wanted, self.unwanted)
 
     def asking(self, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> Config:
         """Return the settings with the codes that a command line asks for.
@@ -127,7 +127,12 @@ class Config:
             if GitIgnoreSpec.from_lines([pattern]).match_file(inside.as_posix())
             for word in words
         ]
-        return select(self.wanted, (*self.unwanted, *unwanted))
+        return _selected(self.wanted, (*self.unwanted, *unwanted))
+
+
+def _selected(wanted: tuple[str, ...] | None, unwanted: tuple[str, ...]) -> frozenset[str]:
+    """Return the codes to report; that a file was not checked is said whatever is wanted."""
+    return select(wanted, unwanted) | (select(None, unwanted) & {"GG902"})
 
 
 def _config(table: object, path: Path) -> Config:
