@@ -19,6 +19,7 @@ from gradguard.core.events import (
 from gradguard.core.findings import UNKNOWN_PLACE, Finding, Place, TraceStep
 from gradguard.core.judgement import Accusation, Judged, Judgement, Kind, judge
 from gradguard.core.policy import Policy
+from gradguard.core.timeline import Timeline
 from gradguard.core.verdicts import Saw
 
 __all__ = ["Ledger"]
@@ -79,6 +80,7 @@ class Ledger:
         seen: For each loss the accounts it has reached, and how.
         last: For each loss its last backward.
         together: Models each of which some loss must reach by the end.
+        timeline: Is told every event until it is full, if there is one.
 
     Example:
         >>> ledger = Ledger(Policy.parse({"critic_loss": "critic"}), ["critic", "generator"])
@@ -101,6 +103,7 @@ class Ledger:
         self.seen: dict[str, dict[Account, Kind]] = {}
         self.last: dict[str, Backward] = {}
         self.together: frozenset[str] = frozenset()
+        self.timeline: Timeline | None = None
         self._absence = absence
         self._time = 0
         self._entries: dict[Account, dict[tuple[str, int], _Entry]] = {}
@@ -138,6 +141,8 @@ class Ledger:
                 there; if it is not, its account counts as cleared.
         """
         self._time += not joint
+        if self.timeline is not None and landed:
+            self._remember(event)
         match event:
             case Backward():
                 return self._backward(event, landed)
@@ -153,6 +158,9 @@ class Ledger:
     def clear(self, accounts: Iterable[Account]) -> None:
         """Take in that the gradients of accounts were removed or set to zero."""
         self._time += 1
+        if self.timeline is not None:
+            accounts = frozenset(accounts)
+            self._remember(Clear(accounts))
         for account in accounts:
             self._entries.pop(account, None)
 
@@ -166,6 +174,8 @@ class Ledger:
         if plan is None or plan.event is not event:
             return False
         self._time = now = self._time + 1
+        if self.timeline is not None:
+            self._remember(event)
         entries = self._entries
         for account, key, one in plan.entries:
             lying = entries.setdefault(account, {})
@@ -204,10 +214,18 @@ class Ledger:
             if hunger.pending:
                 return False
         self._time += 1
+        if self.timeline is not None:
+            self._remember(Spend(optimizer, frozenset(accounts)))
         for entry in found:
             entry.spent_by.add(optimizer)
             entry.fresh = None
         return True
+
+    def _remember(self, event: Event) -> None:
+        if self.timeline is not None:
+            self.timeline.add(event)
+            if self.timeline.full:
+                self.timeline = None
 
     def refuse(self, event: Spend) -> None:
         """Take back that the step just posted has spent anything: it was not let through."""
