@@ -232,7 +232,8 @@ def _place(comment: tokenize.TokenInfo, found: re.Match[str], filename: str) -> 
 
 def _idle_sentence(entry: Suppression, idle: list[str]) -> tuple[str, str]:
     shown = ", ".join(f"`{word}`" for word in idle)
-    message = f"suppression of {shown} silences nothing here"
+    of = "" if idle == [_EVERYTHING] else f" of {shown}"
+    message = f"suppression{of} silences nothing here"
     if len(idle) < len(entry.words) or entry.mistakes:
         return message, f"take {shown} out of the brackets"
     return message, "remove the comment"
