@@ -1,0 +1,412 @@
+"""What attributes stand for, and what unknown values are taken for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Hashable
+
+from gradguard.lint import calls, names
+from gradguard.lint.carry import cut
+from gradguard.lint.run import Frame, Run
+from gradguard.lint.values import (
+    NONE,
+    Bound,
+    Class,
+    Const,
+    Data,
+    Dict,
+    Function,
+    Hidden,
+    Instance,
+    Library,
+    Namespace,
+    Optimizer,
+    Parameters,
+    Seq,
+    Site,
+    Super,
+    Value,
+)
+
+__all__ = ["child", "get", "label", "put", "taken_for", "unknown", "unknown_item", "unknown_part"]
+
+_PLAIN = frozenset(
+    "shape dtype device ndim is_cuda is_leaf requires_grad layout grad_fn names version "
+    "in_features out_features num_embeddings embedding_dim training".split()
+)
+_INDICES = frozenset({"indices"})
+
+
+def unknown(
+    run: Run, key: Hashable, path: tuple[str, ...], site: Site | None, hint: Const | None = None
+) -> Value:
+    """Return what a value that was passed in, or never seen being made, is taken for.
+
+    Args:
+        run: The execution.
+        key: What makes it the same value wherever it is met.
+        path: How the program gets at it.
+        site: Where it was met.
+        hint: The default of the parameter that it is.
+    """
+    known = run.unknowns.get(key)
+    if known is not None:
+        return known
+    made: Value
+    match taken_for(run, key, path):
+        case "model":
+            instance = Instance(key, lib="opaque")
+            instance.module, instance.open, instance.path = True, True, path
+            instance.unit = run.unit(key, path)
+            instance.unit.opaque = True
+            instance.unit.owner = instance
+            made = instance
+        case "optimizer":
+            optimizer = Optimizer(key, (), None)
+            optimizer.complete, optimizer.path = False, path
+            run.optimizers.append(optimizer)
+            made = optimizer
+        case _:
+            data = Data(key, {}, Hidden.ARGUMENT, site)
+            data.unknown, data.path, data.hint = True, path, hint
+            made = data
+    run.unknowns[key] = made
+    return made
+
+
+_MODEL_USES = frozenset({"parameters", "named_parameters", "named_modules", "children", "buffers"})
+_OPTIMIZER_WORDS = ("optim", "opt")
+
+
+def taken_for(run: Run, key: Hashable, path: tuple[str, ...]) -> str:
+    """Say what the uses of an unknown value make of it: ``model``, ``optimizer`` or nothing."""
+    uses = run.evidence.uses.get(key)
+    if not uses:
+        return ""
+    if "model" in uses or uses & _MODEL_USES:
+        return "model"
+    if "optimizer" in uses:
+        return "optimizer"
+    named = path[-1].lower() if path else ""
+    if "zero_grad" in uses and ("step" in uses or any(w in named for w in _OPTIMIZER_WORDS)):
+        return "optimizer"
+    if "step" in uses and any(word in named for word in _OPTIMIZER_WORDS):
+        return "optimizer"
+    if "called" in uses and uses & {"zero_grad", "eval", "train", "state_dict", "load_state_dict"}:
+        return "model"
+    if "zero_grad" in uses and "param_groups" not in uses:
+        return "model"
+    return ""
+
+
+def unknown_item(run: Run, value: Data, index: Value, frame: Frame, node: ast.AST) -> Value:
+    """Return an item of an unknown value."""
+    part = f"[{index.value!r}]" if isinstance(index, Const) else "[i]"
+    key = run.key("item", value.key, index.key if isinstance(index, Const) else "i")
+    return _inside(run, value, key, part, frame, node)
+
+
+def _inside(
+    run: Run, value: Data, key: Hashable, part: str, frame: Frame, node: ast.AST
+) -> Value:
+    made = unknown(run, key, (*value.path, part) if value.path else (part,), frame.site(node))
+    if isinstance(made, Data) and (value.flow or value.cuts or not value.unknown):
+        seen = Data(made.key, value.flow, value.hidden, frame.site(node))
+        seen.unknown, seen.path, seen.cuts = value.unknown, made.path, value.cuts
+        return seen
+    return made
+
+
+def unknown_part(run: Run, value: Value, part: str, frame: Frame, node: ast.AST) -> Value:
+    """Return an attribute of which nobody saw what it is."""
+    path = getattr(value, "path", ()) or ("self",)
+    site = frame.site(node)
+    return unknown(run, run.key("part", value.key, part), (*path, part), site)
+
+
+def child(run: Run, value: Instance, part: str) -> Value:
+    """Return a part of a layer or an opaque model: it shares its parameters."""
+    known = value.attrs.get(part)
+    if known is not None:
+        return known
+    key = run.key("child", value.key, part)
+    made = Instance(key, lib=value.lib)
+    made.module, made.open, made.unit = True, value.open, value.unit
+    made.path = (*value.path, part)
+    value.attrs[part] = made
+    return made
+
+
+def get(run: Run, value: Value, name: str, frame: Frame, node: ast.AST) -> Value:
+    """Return an attribute of a value."""
+    match value:
+        case Library():
+            return Library(f"{value.name}.{name}")
+        case Namespace():
+            return _member(run, value, name)
+        case Instance():
+            return _of_instance(run, value, name, frame, node)
+        case Data():
+            return _of_data(run, value, name, frame, node)
+        case Parameters():
+            return _of_parameters(run, value, name, frame, node)
+        case Optimizer():
+            return _of_optimizer(run, value, name, frame, node)
+        case Class():
+            return _of_class(run, value, name, frame, node)
+        case Super():
+            return _of_super(run, value, name, frame, node)
+        case Const():
+            return Bound(value, name)
+        case _:
+            return Bound(value, name)
+
+
+def _member(run: Run, value: Namespace, name: str) -> Value:
+    found = names.member(run, value.file, name)
+    if found is not None:
+        return found
+    folder = value.file.path.parent
+    if value.file.path.name == "__init__.py":
+        inner = run.project.imported(value.file, name, 1)
+        if inner is not None:
+            return Namespace(inner)
+    return Library(f"{folder.name}.{name}")
+
+
+def _bound(run: Run, function: Function, value: Value, frame: Frame, node: ast.AST) -> Value:
+    if function.kind == "static":
+        return function
+    if function.kind == "class":
+        return function.bind(value.cls if isinstance(value, Instance) and value.cls else value)
+    bound = function.bind(value)
+    if function.kind == "property":
+        return calls.call(run, bound, [], {}, frame, node)
+    return bound
+
+
+def _of_instance(run: Run, value: Instance, name: str, frame: Frame, node: ast.AST) -> Value:
+    found = value.attrs.get(name)
+    if found is not None:
+        return found
+    if value.cls is not None:
+        found = value.cls.find(name)
+        if isinstance(found, Function):
+            return _bound(run, found, value, frame, node)
+        if found is not None:
+            return found
+    if name == "__class__" and value.cls is not None:
+        return value.cls
+    if name == "__dict__":
+        return Dict(run.fresh(), dict(value.attrs))
+    if value.wrapped is not None:
+        if name in ("module", "_orig_mod", "model", "wrapped"):
+            return value.wrapped
+        if name not in _MODULE_METHODS:
+            return get(run, value.wrapped, name, frame, node)
+    if value.module and name in _MODULE_METHODS:
+        return Bound(value, name)
+    if isinstance(value.items, Dict) and name in value.items.items:
+        return value.items.items[name]
+    if value.module and name == "training":
+        return Const(True)
+    if value.unit is not None and name in ("weight", "bias"):
+        return Parameters([value.unit], one=True, part=True)
+    if value.lib and value.cls is None and not value.module:
+        return Bound(value, name)
+    if name in _PLAIN:
+        return run.data(frame.site(node), key=run.key("plain", value.key, name))
+    getter = value.cls.find("__getattr__") if value.cls is not None else None
+    if isinstance(getter, Function) and not value.module:
+        return calls.call(run, getter.bind(value), [Const(name)], {}, frame, node)
+    if value.cls is not None and value.cls.lib and name in _FRAMEWORK_METHODS:
+        return Bound(value, name)
+    if value.lib == "opaque" or (value.unit is not None and value.cls is None):
+        return _of_opaque(run, value, name, frame, node)
+    made = unknown_part(run, value, name, frame, node)
+    if isinstance(made, Data) and value.cls is not None:
+        made.operands = ("attribute", (value, Const(name)))
+    return made
+
+
+def _of_opaque(run: Run, value: Instance, name: str, frame: Frame, node: ast.AST) -> Value:
+    made = unknown_part(run, value, name, frame, node)
+    if isinstance(made, Instance) and made.unit is not None and made.unit.owner is made:
+        # A part of a model that was passed in: related to it, and a model of its own.
+        made.unit.origin = made.unit.origin
+        value.attrs.setdefault(name, made)
+    elif isinstance(made, Data):
+        made.operands = ("attribute", (value, Const(name)))
+    return made
+
+
+def _of_data(run: Run, value: Data, name: str, frame: Frame, node: ast.AST) -> Value:
+    found = value.attrs.get(name)
+    if found is not None:
+        return found
+    if name == "data":
+        return cut(run, value, frame.site(node), ".data")
+    if name in _PLAIN or (name in _INDICES and not value.unknown):
+        return run.data(frame.site(node), key=run.key("plain", value.key, name))
+    if name == "grad":
+        made = run.data(frame.site(node), key=run.key("grad", value.key))
+        made.operands = ("grad", (value,))
+        return made
+    if value.unknown:
+        if name in ("param_groups",):
+            run.witness(value.key, name)
+        key = run.key("part", value.key, name)
+        inner = _inside(run, value, key, name, frame, node)
+    else:
+        inner = Data(run.key("part", value.key, name), value.flow, value.hidden, frame.site(node))
+        inner.cuts, inner.tags = value.cuts, value.tags
+    if isinstance(inner, Data):
+        inner.operands = ("attribute", (value, Const(name)))
+    return inner
+
+
+def _of_parameters(run: Run, value: Parameters, name: str, frame: Frame, node: ast.AST) -> Value:
+    if name == "data":
+        return value.like(values=True)
+    if name == "grad":
+        return value.like(grads=True)
+    if name in _PLAIN:
+        key = run.key("plain", value.key, name)
+        return run.data(frame.site(node), key=key)
+    return Bound(value, name)
+
+
+def _of_optimizer(run: Run, value: Optimizer, name: str, frame: Frame, node: ast.AST) -> Value:
+    found = value.attrs.get(name)
+    if found is not None:
+        return found
+    if name == "param_groups":
+        group = Dict(run.fresh(), {"params": Parameters(value.units, complete=value.complete)})
+        group.rest = run.data(frame.site(node))
+        return Seq(run.fresh(), [group], "list", None)
+    if name in ("optimizer", "_optimizer", "optim"):
+        return value
+    if name in ("state", "defaults", "_step_count"):
+        return run.data(frame.site(node), key=run.key("part", value.key, name))
+    return Bound(value, name)
+
+
+def _of_class(run: Run, value: Class, name: str, frame: Frame, node: ast.AST) -> Value:
+    found = value.find(name)
+    if isinstance(found, Function):
+        return found.bind(value) if found.kind == "class" else found
+    if found is not None:
+        return found
+    if name == "__name__":
+        return Const(value.name)
+    return Library(f"{value.lib or 'unknown'}.{name}")
+
+
+def _of_super(run: Run, value: Super, name: str, frame: Frame, node: ast.AST) -> Value:
+    cls = value.receiver.cls if isinstance(value.receiver, Instance) else value.receiver
+    found = cls.find(name, after=value.after) if isinstance(cls, Class) else None
+    if isinstance(found, Function):
+        return _bound(run, found, value.receiver, frame, node)
+    if found is not None:
+        return found
+    return Bound(value.receiver, name)
+
+
+def put(run: Run, holder: Value, name: str, value: Value, frame: Frame, node: ast.AST) -> None:
+    """Set an attribute."""
+    site = frame.site(node)
+    match holder:
+        case Instance():
+            setter = holder.cls.find(f"{name}.setter") if holder.cls is not None else None
+            if isinstance(setter, Function):
+                calls.call(run, setter.bind(holder), [value], {}, frame, node)
+                return
+            label(value, name, holder)
+            if holder.module and name == "requires_grad":
+                run.note("freeze attribute", site, holder, name)
+            if holder.wrapped is not None and name not in holder.attrs:
+                put(run, holder.wrapped, name, value, frame, node)
+                return
+            holder.attrs[name] = value
+        case Parameters():
+            calls.set_on_parameters(run, holder, name, value, site)
+        case Data():
+            if name == "grad" and isinstance(value, Const):
+                return
+            if name == "requires_grad":
+                calls.require_gradient(run, holder, value, site)
+                return
+            if name == "data":
+                return
+            holder.attrs[name] = value
+            if holder.unknown and not isinstance(value, Data | Const):
+                label(value, name, None)
+        case Optimizer():
+            holder.attrs[name] = value
+        case Class():
+            holder.attrs[name] = value
+        case Namespace():
+            names.global_scope(run, holder.file).names[name] = value
+        case _:
+            return
+
+
+def label(value: Value, part: str, holder: Instance | None) -> None:
+    """Note how the program gets at a model or an optimizer; the first way is its name."""
+    prefix = () if holder is None else holder.path or ("self",)
+    _label(value, (*prefix, part), 0)
+
+
+def _label(value: Value, path: tuple[str, ...], depth: int) -> None:
+    if depth > 6:
+        return
+    match value:
+        case Instance():
+            if value.path and not _dangling(value.path):
+                return
+            value.path = path
+            if value.unit is not None and _dangling(value.unit.path):
+                value.unit.path = path
+            for name, part in value.attrs.items():
+                _label(part, (*path, name), depth + 1)
+            if value.items is not None:
+                _label(value.items, path, depth + 1)
+        case Parameters() if value.one and len(value.units) == 1 and value.units[0].bare:
+            if _dangling(value.units[0].path):
+                value.units[0].path = path
+        case Optimizer():
+            if _dangling(value.path):
+                value.path = path
+        case Data():
+            if not value.name and path and not path[-1].startswith("["):
+                value.name = path[-1] if len(path) == 1 or path[0] != "self" else ".".join(path[-2:])
+            elif not value.name and len(path) > 1 and (value.flow or value.cuts):
+                value.name = "".join(path[-2:])
+        case Seq():
+            for number, item in enumerate(value.items[:16]):
+                if not isinstance(item, Data):
+                    _label(item, (*path, f"[{number}]"), depth + 1)
+        case Dict():
+            for key, item in list(value.items.items())[:32]:
+                _label(item, (*path, f"[{key!r}]"), depth + 1)
+        case _:
+            return
+
+
+def _dangling(path: tuple[str, ...]) -> bool:
+    return not path or path[0] == "self" or path[0].startswith("[")
+
+
+_MODULE_METHODS = frozenset(
+    "parameters named_parameters modules named_modules children named_children buffers "
+    "named_buffers state_dict load_state_dict train eval to cuda cpu half float double bfloat16 "
+    "type zero_grad requires_grad_ apply register_buffer register_parameter add_module "
+    "register_module forward __call__ share_memory compile get_submodule get_parameter "
+    "register_forward_hook register_forward_pre_hook register_full_backward_hook append extend "
+    "insert values items keys update pop ipu xpu to_empty".split()
+)
+_FRAMEWORK_METHODS = frozenset(
+    "manual_backward optimizers toggle_optimizer untoggle_optimizer log log_dict lr_schedulers "
+    "save_hyperparameters clip_gradients print all_gather".split()
+)
+assert NONE.value is None  # noqa: S101

@@ -1,0 +1,73 @@
+"""Analyse one file: execute it abstractly, and judge what it did."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradguard.config import Config
+from gradguard.core.findings import Finding
+from gradguard.lint.entries import explore
+from gradguard.lint.judge import judge
+from gradguard.lint.project import Project
+from gradguard.lint.run import Run
+from gradguard.lint.story import tell
+
+__all__ = ["Analysis", "analyse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What came of one file.
+
+    Attributes:
+        findings: What was found, in the order of rows; the unsure included.
+        imported: The project's files that were looked into on the way.
+    """
+
+    findings: tuple[Finding, ...]
+    imported: frozenset[Path]
+
+
+def analyse(path: Path, project: Project, config: Config, deadline: float) -> Analysis:
+    """Find isolation bugs in one file.
+
+    Args:
+        path: The file.
+        project: Where its imports lead.
+        config: What the project declares.
+        deadline: When to give up, on the clock of ``time.monotonic``.
+
+    Raises:
+        Unreadable: If the file cannot be read or parsed.
+        OutOfTime: If the deadline passes.
+    """
+    file = project.file(path)
+    runs = explore(project, file, deadline)
+    found: dict[tuple[str, str, int, str], Finding] = {}
+    for run in runs:
+        _spans(project, run)
+        for finding in judge(tell(run), config.policy):
+            key = (finding.code, finding.filename, finding.location.row, finding.message)
+            known = found.get(key)
+            if known is None or finding.confidence.reaches(known.confidence):
+                found[key] = finding
+    ordered = sorted(
+        found.values(), key=lambda one: (one.filename, one.location.row, one.location.column)
+    )
+    imported = frozenset(p for run in runs for p in run.files if p != file.path)
+    return Analysis(tuple(ordered), imported)
+
+
+def _spans(project: Project, run: Run) -> None:
+    """Note where the functions are of the files that were executed."""
+    for path in run.files:
+        spans = run.evidence.spans
+        if str(path) in spans:
+            continue
+        spans[str(path)] = [
+            (node.lineno, node.end_lineno or node.lineno)
+            for node in ast.walk(project.file(path).tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]

@@ -1,0 +1,117 @@
+"""What names stand for: locals, globals, imports, and what a library offers."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+
+from gradguard.lint import statements
+from gradguard.lint.project import SourceFile
+from gradguard.lint.run import Frame, Run
+from gradguard.lint.values import Library, Namespace, Scope, Value
+
+__all__ = ["global_scope", "import_from", "import_module", "lookup", "member"]
+
+_BUILTINS = frozenset(dir(builtins))
+
+
+def global_scope(run: Run, file: SourceFile) -> Scope:
+    """Return the scope of a module's globals."""
+    scope = run.scopes.get(file.path)
+    if scope is None:
+        scope = run.scopes[file.path] = Scope()
+        run.files.add(file.path)
+    return scope
+
+
+def lookup(run: Run, name: str, frame: Frame, node: ast.AST) -> Value:
+    """Return what a name stands for where ``frame`` is."""
+    found = frame.scope.find(name)
+    if found is None:
+        found = member(run, frame.file, name)
+    if found is not None:
+        return found
+    if name in _BUILTINS:
+        return Library(f"builtins.{name}")
+    return unknown_name(run, name, frame, node)
+
+
+def unknown_name(run: Run, name: str, frame: Frame, node: ast.AST) -> Value:
+    """Return the stable unknown that a name which nothing defines stands for."""
+    from gradguard.lint.attributes import unknown
+
+    return unknown(run, run.key("global", frame.file.filename, name), (name,), frame.site(node))
+
+
+def member(run: Run, file: SourceFile, name: str) -> Value | None:
+    """Return what a module's global stands for, executing only what defines it."""
+    scope = global_scope(run, file)
+    found = scope.names.get(name)
+    if found is not None:
+        return found
+    wanted = (file.path, name)
+    defining = file.definitions.get(name)
+    if defining is None or wanted in run.loading:
+        return _starred(run, file, name)
+    run.loading.add(wanted)
+    frame = Frame(file, scope)
+    try:
+        with run.gradient(mode=True):
+            for statement in defining[-1:]:
+                statements.execute(run, [statement], frame)
+    finally:
+        run.loading.discard(wanted)
+    return scope.names.get(name)
+
+
+def _starred(run: Run, file: SourceFile, name: str) -> Value | None:
+    for statement in file.definitions.get("*", ()):
+        if isinstance(statement, ast.ImportFrom):
+            source = run.project.imported(file, statement.module or "", statement.level)
+            if source is None:
+                continue
+            wanted = (source.path, f"*{name}")
+            if wanted in run.loading:
+                continue
+            run.loading.add(wanted)
+            try:
+                found = member(run, source, name)
+            finally:
+                run.loading.discard(wanted)
+            if found is not None:
+                return found
+    return None
+
+
+def import_module(run: Run, node: ast.Import, frame: Frame) -> None:
+    """Execute ``import a.b as c``."""
+    for alias in node.names:
+        name = alias.name if alias.asname else alias.name.partition(".")[0]
+        source = run.project.imported(frame.file, name)
+        value = Namespace(source) if source is not None else Library(name)
+        frame.scope.names[alias.asname or name] = value
+
+
+def import_from(run: Run, node: ast.ImportFrom, frame: Frame) -> None:
+    """Execute ``from a.b import c``; what is imported is looked at when it is asked for."""
+    source = run.project.imported(frame.file, node.module or "", node.level)
+    for alias in node.names:
+        if alias.name == "*":
+            continue
+        frame.scope.names[alias.asname or alias.name] = _imported(
+            run, node, alias.name, source, frame
+        )
+
+
+def _imported(
+    run: Run, node: ast.ImportFrom, name: str, source: SourceFile | None, frame: Frame
+) -> Value:
+    dotted = f"{node.module}.{name}" if node.module else name
+    if source is not None:
+        found = member(run, source, name) if source is not frame.file else None
+        if found is not None:
+            return found
+    inner = run.project.imported(frame.file, dotted, node.level)
+    if inner is not None:
+        return Namespace(inner)
+    return Library(f"{'.' * node.level}{dotted}")

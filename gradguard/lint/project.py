@@ -1,0 +1,248 @@
+"""The files of a project: read once, parsed when needed, found by import."""
+
+from __future__ import annotations
+
+import ast
+import tokenize
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+__all__ = ["Project", "SourceFile", "Unreadable"]
+
+# A folder of the project called like one of these does not capture absolute imports.
+_LIBRARIES = frozenset(
+    "torch torchvision torchaudio numpy tensorflow jax flax gym gymnasium lightning "
+    "pytorch_lightning transformers accelerate deepspeed".split()
+)
+
+
+class Unreadable(Exception):  # noqa: N818  The name says what is wrong already.
+    """Raised when a file cannot be read, decoded or parsed; the message says where and why.
+
+    Attributes:
+        row: The row of the trouble, from 1.
+        column: Its column, from 1.
+    """
+
+    def __init__(self, message: str, row: int = 1, column: int = 1) -> None:
+        """Describe the trouble."""
+        super().__init__(message)
+        self.row = max(row, 1)
+        self.column = max(column, 1)
+
+
+class SourceFile:
+    """One Python file.
+
+    Attributes:
+        path: Where it is.
+        package: Dotted parts of the package that it is in.
+        text: What it holds.
+    """
+
+    def __init__(self, path: Path, package: tuple[str, ...], text: str) -> None:
+        """Hold a file's text."""
+        self.path = path
+        self.filename = str(path)
+        self.package = package
+        self.text = text
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The parsed file.
+
+        Raises:
+            Unreadable: If Python rejects it.
+        """
+        try:
+            return ast.parse(self.text)
+        except SyntaxError as error:
+            message = f"cannot be parsed: {error.msg}"
+            raise Unreadable(message, error.lineno or 1, error.offset or 1) from None
+        except (ValueError, RecursionError, MemoryError) as error:
+            raise Unreadable(f"cannot be parsed: {error}") from None
+
+    @cached_property
+    def definitions(self) -> dict[str, list[ast.stmt]]:
+        """The statements at the top level that define each name, in order."""
+        found: dict[str, list[ast.stmt]] = {}
+        for statement in _toplevel(self.tree.body):
+            for name in _defined(statement):
+                found.setdefault(name, []).append(statement)
+        return found
+
+
+def _toplevel(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    for statement in body:
+        match statement:
+            case ast.If():
+                yield from _toplevel(statement.body)
+                yield from _toplevel(statement.orelse)
+            case ast.Try():
+                yield from _toplevel(statement.body)
+                yield from _toplevel(statement.orelse)
+                for handler in statement.handlers:
+                    yield from _toplevel(handler.body)
+            case ast.With():
+                yield from _toplevel(statement.body)
+            case _:
+                yield statement
+
+
+def _defined(statement: ast.stmt) -> Iterator[str]:
+    match statement:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            yield statement.name
+        case ast.Import():
+            for alias in statement.names:
+                yield alias.asname or alias.name.partition(".")[0]
+        case ast.ImportFrom():
+            for alias in statement.names:
+                yield alias.asname or alias.name
+        case ast.Assign():
+            for target in statement.targets:
+                yield from _names(target)
+        case ast.AnnAssign() if statement.value is not None:
+            yield from _names(statement.target)
+        case _:
+            return
+
+
+def _names(target: ast.expr) -> Iterator[str]:
+    match target:
+        case ast.Name():
+            yield target.id
+        case ast.Tuple() | ast.List():
+            for item in target.elts:
+                yield from _names(item)
+        case _:
+            return
+
+
+class Project:
+    """The files that imports of the linted files can lead to."""
+
+    def __init__(self, roots: Iterable[Path] = ()) -> None:
+        """Start from the folders that the user named."""
+        self.roots = tuple(root.resolve() for root in roots)
+        self._files: dict[Path, SourceFile | None] = {}
+        self._found: dict[tuple[Path, str], Path | None] = {}
+        self._listings: dict[Path, frozenset[str]] = {}
+
+    def hold(self, path: Path, text: str) -> None:
+        """Take ``text`` for what the file at ``path`` holds."""
+        path = path.absolute()
+        self._files[path] = SourceFile(path, self._package(path), text)
+
+    def file(self, path: Path) -> SourceFile:
+        """Return the file at ``path``.
+
+        Raises:
+            Unreadable: If it cannot be read or decoded.
+        """
+        path = path.absolute()
+        known = self._files.get(path)
+        if known is not None:
+            return known
+        try:
+            with tokenize.open(path) as stream:
+                text = stream.read()
+        except (OSError, UnicodeDecodeError, SyntaxError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise Unreadable(f"cannot be read: {reason}") from None
+        file = SourceFile(path, self._package(path), text)
+        self._files[path] = file
+        return file
+
+    def hold(self, path: Path, text: str) -> SourceFile:
+        """Take ``text`` for what the file at ``path`` holds."""
+        path = path.absolute()
+        file = self._files[path] = SourceFile(path, self._package(path), text)
+        return file
+
+    def imported(self, file: SourceFile, module: str, level: int = 0) -> SourceFile | None:
+        """Return the project's file that an import in ``file`` leads to, if it is one.
+
+        Args:
+            file: Where the import stands.
+            module: The dotted name that is imported.
+            level: The number of leading dots.
+        """
+        path = self._resolve(file, module, level)
+        if path is None:
+            return None
+        if path not in self._files:
+            try:
+                self.file(path)
+            except Unreadable:
+                self._files[path] = None
+        return self._files[path]
+
+    def _package(self, path: Path) -> tuple[str, ...]:
+        parts: list[str] = []
+        folder = path.parent
+        while "__init__.py" in self._listing(folder) and folder.parent != folder:
+            parts.insert(0, folder.name)
+            folder = folder.parent
+        return tuple(parts)
+
+    def _resolve(self, file: SourceFile, module: str, level: int) -> Path | None:
+        parts = module.split(".") if module else []
+        if level:
+            folder = file.path.parent
+            for _ in range(level - 1):
+                folder = folder.parent
+            return self._locate(folder, parts)
+        key = (file.path.parent, module)
+        if key not in self._found:
+            self._found[key] = self._search(file, parts)
+        return self._found[key]
+
+    def _search(self, file: SourceFile, parts: list[str]) -> Path | None:
+        home = file.path.parent
+        for _ in file.package:
+            home = home.parent
+        top = self.roots[0] if self.roots else home
+        folder = home
+        for _ in range(6):
+            if parts[0] not in _LIBRARIES:
+                for base in (folder, folder / "src"):
+                    found = self._locate(base, parts)
+                    if found is not None and found != file.path:
+                        return found
+            if folder == top or folder.parent == folder or top not in folder.parents:
+                break
+            folder = folder.parent
+        for root in self.roots:
+            for base in (root, root / "src", root.parent):
+                if parts[0] in _LIBRARIES and base.name != parts[0]:
+                    continue
+                found = self._locate(base, parts)
+                if found is not None:
+                    return found
+        return None
+
+    def _locate(self, folder: Path, parts: list[str]) -> Path | None:
+        for part in parts[:-1]:
+            if part not in self._listing(folder):
+                return None
+            folder /= part
+        if not parts:
+            return folder / "__init__.py" if "__init__.py" in self._listing(folder) else None
+        names = self._listing(folder)
+        if parts[-1] in names and "__init__.py" in self._listing(folder / parts[-1]):
+            return folder / parts[-1] / "__init__.py"
+        if f"{parts[-1]}.py" in names:
+            return folder / f"{parts[-1]}.py"
+        return None
+
+    def _listing(self, folder: Path) -> frozenset[str]:
+        known = self._listings.get(folder)
+        if known is None:
+            try:
+                known = frozenset(entry.name for entry in folder.iterdir())
+            except OSError:
+                known = frozenset()
+            self._listings[folder] = known
+        return known
