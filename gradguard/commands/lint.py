@@ -164,7 +164,8 @@ def lint(
 
 def _refuse_missing(paths: Sequence[Path]) -> None:
     for path in paths:
-        if path != _STDIN and not path.exists():
+        # `Path.exists` raises where a folder on the way may not be entered.
+        if path != _STDIN and not os.path.exists(path):  # noqa: PTH110
             raise CannotRun(f"there is no file or folder `{path}`")
 
 

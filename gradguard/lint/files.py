@@ -84,10 +84,8 @@ class Sources:
             excluded = (here, _excluded(config))
             if named_folder:
                 # Whoever names a folder means it, whatever a pattern says about the folder itself.
-                above = _Filter(tuple(_gitignores_above(path)), excluded).without_those_against(
-                    path
-                )
-                walk.folder(path, config, above)
+                above = _Filter(tuple(_gitignores_above(path)), excluded)
+                walk.folder(path, config, above.sparing(path))
             elif not (force_exclude and _Filter((), excluded).drops(str(path), folder=False)):
                 walk.take(path, walk.laid(config))
         found.files.sort(key=lambda source: source.path.parts)
@@ -103,11 +101,23 @@ class _Patterns:
 
     def verdict(self, path: str, *, folder: bool) -> bool | None:
         """Say whether ``path`` is left out, or ``None`` if no pattern speaks of it."""
+        inside = self._inside(path, folder=folder)
+        return None if inside is None else self.spec.check_file(inside).include
+
+    def sparing(self, folder: str) -> _Patterns:
+        """Return the patterns without those that leave ``folder`` itself out."""
+        inside = self._inside(folder, folder=True)
+        if inside is None:
+            return self
+        kept = [one for one in self.spec.patterns if one.match_file(inside) is None]
+        return _Patterns(self.folder, GitIgnoreSpec(kept))
+
+    def _inside(self, path: str, *, folder: bool) -> str | None:
         base = os.path.join(self.folder, "")  # noqa: PTH118  On the hot path of every file.
         if not path.startswith(base):
             return None
         inside = path[len(base) :].replace(os.sep, "/")
-        return self.spec.check_file(f"{inside}/" if folder else inside).include
+        return f"{inside}/" if folder else inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +140,11 @@ class _Filter:
         verdicts = (patterns.verdict(path, folder=folder) for patterns in reversed(self.ignored))
         return next((verdict for verdict in verdicts if verdict is not None), False)
 
-    def without_those_against(self, folder: Path) -> _Filter:
-        """Return the filter without the patterns that would leave ``folder`` itself out."""
-        path = str(folder)
+    def sparing(self, folder: Path) -> _Filter:
+        """Return the filter without the patterns that leave ``folder`` itself out."""
         return _Filter(
-            tuple(one for one in self.ignored if not one.verdict(path, folder=True)),
-            tuple(one for one in self.excluded if not one.verdict(path, folder=True)),
+            tuple(one.sparing(str(folder)) for one in self.ignored),
+            tuple(one.sparing(str(folder)) for one in self.excluded),
         )
 
 
@@ -193,7 +202,8 @@ class _Walk:
 
 
 def _is_python(entry: os.DirEntry[str]) -> bool:
-    return entry.name.endswith(".py") and entry.is_file()
+    # `entry.is_file()` raises for a link that leads to itself.
+    return entry.name.endswith(".py") and os.path.isfile(entry.path)  # noqa: PTH113
 
 
 def _skipped(entry: os.DirEntry[str]) -> bool:
