@@ -22,20 +22,13 @@ from rich.markdown import Markdown
 
 import gradguard
 from gradguard.commands.lint import lint
-from gradguard.commands.status import CANNOT_RUN, CLEAN, FINDINGS, INTERRUPTED, CannotRun
+from gradguard.commands.status import CANNOT_RUN, CLEAN, FINDINGS, INTERRUPTED, CannotRun, Output
 from gradguard.core.codes import Code, UnknownCode, catalogue, code
 
 if TYPE_CHECKING:
     from gradguard.reference import Result
 
 __all__ = ["main"]
-
-
-class _Output(Console):
-    """A console that leaves a closed pipe to ``main``."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -146,7 +139,7 @@ def rule(wanted: str | None, everything: bool, output_format: str) -> None:
         shown = explained if everything else explained[0]
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
-    console = _Output(highlight=False)
+    console = Output(highlight=False)
     for number, entry in enumerate(entries):
         text = _as_text(entry)
         if console.is_terminal:
@@ -204,7 +197,7 @@ def demo(out: Path, steps: int | None, seed: int, device: str) -> int:
     _require_torch()
     from gradguard.reference import DivergedError, SettingsError, demo_run, progress_bar
 
-    console = _Output(highlight=False, soft_wrap=True)
+    console = Output(highlight=False, soft_wrap=True)
     try:
         _heading(console, 1, "The reference loop under guard: a critic, a generator, a loss each")
         with progress_bar() as report:

@@ -82,6 +82,7 @@ def test_help_lists_the_commands(flag: str) -> None:
     assert done.returncode == 0
     assert re.findall(r"^  (\w+) ", done.stdout.partition("Commands:")[2], re.MULTILINE) == [
         "demo",
+        "lint",
         "rule",
     ]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gradguard.commands.status import CLEAN, FINDINGS, CannotRun
+from gradguard.commands.status import CLEAN, FINDINGS, CannotRun, Output
 from gradguard.config import Config, ConfigError
 from gradguard.core.codes import UnknownCode, catalogue
 from gradguard.core.findings import Confidence, Finding, Severity
@@ -197,4 +197,5 @@ def _write(findings: Sequence[Finding], form: Format, *, show_trace: bool) -> No
     if form != "text":
         click.echo(render(findings, format=form), nl=False)
         return
-    show(findings if show_trace else [replace(finding, trace=()) for finding in findings])
+    shown = findings if show_trace else [replace(finding, trace=()) for finding in findings]
+    show(shown, console=Output(highlight=False))

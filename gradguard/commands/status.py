@@ -1,4 +1,4 @@
-"""How a command ends: exit statuses, and the error that is shown in one line."""
+"""How a command ends: exit statuses, the error shown in one line, readers that go away."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import sys
 from typing import IO, Any
 
 import click
+from rich.console import Console
 
-__all__ = ["CANNOT_RUN", "CLEAN", "FINDINGS", "INTERRUPTED", "CannotRun"]
+__all__ = ["CANNOT_RUN", "CLEAN", "FINDINGS", "INTERRUPTED", "CannotRun", "Output"]
 
 CLEAN, FINDINGS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
@@ -20,3 +21,11 @@ class CannotRun(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Write the message to standard error."""
         click.echo(f"error: {self.format_message()}", file=file or sys.stderr)
+
+
+class Output(Console):
+    """A console that leaves a closed pipe to whoever runs the command."""
+
+    def on_broken_pipe(self) -> None:
+        """Say that nobody reads any more."""
+        raise BrokenPipeError
