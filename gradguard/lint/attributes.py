@@ -322,6 +322,8 @@ def put(run: Run, holder: Value, name: str, value: Value, frame: Frame, node: as
                 calls.call(run, setter.bind(holder), [value], {}, frame, node)
                 return
             label(value, name, holder)
+            if isinstance(value, Instance) and holder.module and value.parent is None:
+                value.parent = holder
             if holder.module and name == "requires_grad":
                 run.note("freeze attribute", site, holder, name)
             if holder.wrapped is not None and name not in holder.attrs:

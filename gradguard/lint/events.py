@@ -195,7 +195,7 @@ def build_optimizer(
 
 def add_group(run: Run, optimizer: Optimizer, params: Value, frame: Frame, node: ast.AST) -> None:
     """Give an optimizer further parameters."""
-    units, complete = held_units(run, params, frame, node)
+    units, complete = held_units(run, params, frame, node, optimizer.sources)
     for unit in units:
         optimizer.units[unit] = None
         if optimizer not in unit.holders:
@@ -203,28 +203,40 @@ def add_group(run: Run, optimizer: Optimizer, params: Value, frame: Frame, node:
     optimizer.complete = optimizer.complete and complete
 
 
-def held_units(run: Run, params: Value, frame: Frame, node: ast.AST) -> tuple[list[Unit], bool]:
-    """Return the units among what an optimizer is given, and whether that is all."""
+def held_units(
+    run: Run, params: Value, frame: Frame, node: ast.AST, sources: list[Instance]
+) -> tuple[list[Unit], bool]:
+    """Return the units among what an optimizer is given, and whether that is all.
+
+    Args:
+        run: The execution.
+        params: What it is given.
+        frame: Where that happens.
+        node: The call.
+        sources: Takes the modules of which it is given everything.
+    """
     match params:
         case Parameters():
             if params.once:
                 if params.spent is not None and params.spent != frame.site(node):
                     return [], True
                 params.spent = frame.site(node)
+            if params.source is not None and not params.part:
+                sources.append(params.source)
             return list(params.units), params.complete
         case Instance() if params.module:
             return units_of(params), True
         case Dict():
             inner = params.items.get("params")
             if inner is not None:
-                return held_units(run, inner, frame, node)
+                return held_units(run, inner, frame, node, sources)
             return [], False
         case Seq():
             found, rest = elements(run, params, frame, node)
             units: list[Unit] = []
             complete = rest is None
             for item in found + ([rest] if rest is not None else []):
-                more, whole = held_units(run, item, frame, node)
+                more, whole = held_units(run, item, frame, node, sources)
                 units += more
                 complete = complete and whole
             return units, complete

@@ -197,10 +197,10 @@ def _of_module(
 ) -> Value:
     site = frame.site(node)
     match name:
-        case "parameters":
-            return Parameters(units_of(receiver), once=True)
-        case "named_parameters":
-            return Parameters(units_of(receiver), once=True, named=True)
+        case "parameters" | "named_parameters":
+            found = Parameters(units_of(receiver), once=True, named=name != "parameters")
+            found.source = receiver
+            return found
         case "buffers" | "named_buffers":
             return Seq(run.fresh(), [], "iterator")
         case "state_dict":

@@ -233,9 +233,11 @@ class Instance(Value):
         module: True if it is a ``torch.nn.Module``.
         path: How the program gets at it.
         open: True if it may have attributes that nobody saw being set.
+        parent: The module that it was made a part of.
     """
 
     __slots__ = (
+        "parent",
         "attrs",
         "cls",
         "copied",
@@ -262,6 +264,7 @@ class Instance(Value):
         self.open = False
         self.made: Site | None = None
         self.wrapped: Value | None = None
+        self.parent: Instance | None = None
         self.copied = False
 
 
@@ -278,9 +281,11 @@ class Parameters(Value):
         values: True for ``.data`` of them: no gradient.
         grads: True for their ``.grad``.
         complete: False if more parameters may be among them than the units say.
+        source: The module that gave all of its parameters.
     """
 
     __slots__ = (
+        "source",
         "complete",
         "grads",
         "named",
@@ -288,7 +293,6 @@ class Parameters(Value):
         "one",
         "part",
         "spent",
-        "stepped",
         "units",
         "values",
     )
@@ -315,7 +319,7 @@ class Parameters(Value):
         self.part = part
         self.complete = complete
         self.spent: Site | None = None
-        self.stepped = False
+        self.source: Instance | None = None
         self.key = ("parameters", self.units, one, named, values, grads)
 
     def like(self, **changes: Any) -> Parameters:
@@ -328,7 +332,9 @@ class Parameters(Value):
             "part": self.part,
             "complete": self.complete,
         }
-        return Parameters(changes.pop("units", self.units), **(seen | changes))
+        made = Parameters(changes.pop("units", self.units), **(seen | changes))
+        made.source = self.source
+        return made
 
 
 class Optimizer(Value):
@@ -340,9 +346,10 @@ class Optimizer(Value):
         path: How the program gets at it.
         site: Where it was built.
         escaped: True once something unknown was given it.
+        sources: Modules that it was given all parameters of.
     """
 
-    __slots__ = ("attrs", "complete", "escaped", "path", "site", "units")
+    __slots__ = ("attrs", "complete", "escaped", "path", "site", "sources", "units")
 
     def __init__(self, key: Hashable, units: Iterable[Unit], site: Site | None) -> None:
         """Make an optimizer over ``units``."""
@@ -353,6 +360,7 @@ class Optimizer(Value):
         self.site = site
         self.escaped = False
         self.attrs: dict[str, Value] = {}
+        self.sources: list[Instance] = []
 
     @property
     def name(self) -> str:

@@ -1,0 +1,54 @@
+"""GG104: a model that is averaged from another and trained by an optimizer as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradguard.core.findings import Finding
+from gradguard.lint.checks._common import finding
+from gradguard.lint.run import BackwardAt, StepAt, WriteAt
+from gradguard.lint.story import Story
+from gradguard.lint.values import Site, Unit
+
+__all__ = ["check"]
+
+
+def check(story: Story) -> Iterator[Finding]:
+    """Look for parameters that losses reach, an optimizer steps, and training overwrites."""
+    written: dict[Unit, Site] = {}
+    started = False
+    for event in story.run.events:
+        if isinstance(event, StepAt):
+            started = True
+        elif isinstance(event, WriteAt) and started and event.sources:
+            for unit in event.units:
+                written.setdefault(unit, event.site)
+    reported: set[str] = set()
+    for event in story.backwards:
+        for unit, arrival in event.flow.items():
+            if unit not in written or unit.origin is None or not arrival.sure:
+                continue
+            model = story.of_unit.get(unit)
+            if model is None or not model.holders or model.name in reported:
+                continue
+            if not _stepped(story, unit) or unit.origin not in event.flow:
+                continue
+            reported.add(model.name)
+            yield _found(story, event, model.name, written[unit])
+
+
+def _stepped(story: Story, unit: Unit) -> bool:
+    return any(unit in step.optimizer.units for step in story.steps)
+
+
+def _found(story: Story, event: BackwardAt, model: str, where: Site) -> Finding:
+    name = story.losses[id(event)]
+    return finding(
+        "GG104",
+        f"`{name}` trains `{model}`, which is averaged from another model",
+        event.site,
+        [(event.site, f"`{name}` reaches `{model}`"), (where, f"`{model}` is overwritten here")],
+        loss=name,
+        model=model,
+        help_text=f"call `{model}` under `torch.no_grad()` and leave it out of the optimizer",
+    )

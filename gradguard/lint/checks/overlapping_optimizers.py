@@ -1,0 +1,48 @@
+"""GG202: a parameter in two optimizers that both step it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradguard.core.findings import Finding
+from gradguard.lint.checks._common import finding
+from gradguard.lint.story import Story
+from gradguard.lint.values import Optimizer
+
+__all__ = ["check"]
+
+
+def check(story: Story) -> Iterator[Finding]:
+    """Look for models that two optimizers hold which take turns."""
+    order = [step.optimizer for step in story.steps]
+    reported: set[tuple[int, int]] = set()
+    for model in story.models:
+        for number, one in enumerate(model.holders):
+            for two in model.holders[number + 1 :]:
+                pair = (id(one), id(two))
+                if pair in reported or one.site is None or two.site is None:
+                    continue
+                if one.site == two.site or not _in_turn(order, one, two):
+                    continue
+                if not any(unit in event.flow for event in story.backwards for unit in model.units):
+                    continue
+                reported.add(pair)
+                yield finding(
+                    "GG202",
+                    f"`{model.name}` is in `{story.name(one)}` and in `{story.name(two)}`, "
+                    "and both step it",
+                    one.site,
+                    [
+                        (one.site, f"`{story.name(one)}` holds `{model.name}`"),
+                        (two.site, f"`{story.name(two)}` holds `{model.name}` as well"),
+                    ],
+                    model=model.name,
+                    help_text=f"leave `{model.name}` to one of them",
+                )
+
+
+def _in_turn(order: list[Optimizer], one: Optimizer, two: Optimizer) -> bool:
+    """Say whether each steps again after the other: not where one replaces the other."""
+    turns = [step for step in order if step is one or step is two]
+    changes = sum(1 for a, b in zip(turns, turns[1:], strict=False) if a is not b)
+    return changes >= 2

@@ -1,0 +1,95 @@
+"""GG301: a loss that is followed by the step of a model which it was computed from, and misses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradguard.core.findings import Finding
+from gradguard.lint.checks._common import finding, windows
+from gradguard.lint.run import BackwardAt, WriteAt
+from gradguard.lint.story import Model, Story
+from gradguard.lint.values import Hidden, Optimizer, Unit
+
+__all__ = ["check"]
+
+
+def check(story: Story) -> Iterator[Finding]:
+    """Look for models that are stepped and get nothing, though a loss was computed from them."""
+    if not story.backwards:
+        return
+    written = {
+        unit for event in story.run.events if isinstance(event, WriteAt) for unit in event.units
+    }
+    ever = {unit for event in story.backwards for unit in event.flow}
+    reported: set[tuple[str, str]] = set()
+    for event, optimizer in _unfed(story):
+        for model in _of(story, optimizer):
+            if _silent(model, written) or any(unit in event.flow for unit in model.units):
+                continue
+            found = _starved(story, event, model, optimizer, ever)
+            if found is None or (found.loss or "", model.name) in reported:
+                continue
+            reported.add((found.loss or "", model.name))
+            yield found
+    for optimizer in story.optimizers:
+        for model in _of(story, optimizer):
+            if _silent(model, written) or any(unit in ever for unit in model.units):
+                continue
+            for event in story.backwards:
+                if not any(unit in event.flow for unit in optimizer.units):
+                    continue
+                found = _starved(story, event, model, optimizer, ever)
+                if found is not None and not any(name == model.name for _, name in reported):
+                    reported.add((found.loss or "", model.name))
+                    yield found
+
+
+def _of(story: Story, optimizer: Optimizer) -> list[Model]:
+    return [model for model in story.models if optimizer in model.holders]
+
+
+def _silent(model: Model, written: set[Unit]) -> bool:
+    """Say whether nothing can be told: frozen, written by hand, or in other hands."""
+    return any(
+        unit.frozen is not False or unit in written or unit.escaped or unit.opaque
+        for unit in model.units
+    )
+
+
+def _unfed(story: Story) -> Iterator[tuple[BackwardAt, Optimizer]]:
+    """Walk steps before which no loss has reached anything that they step."""
+    for window in windows(story):
+        for step in window.steps:
+            units = step.optimizer.units
+            if not units or not step.optimizer.complete:
+                continue
+            fed = any(unit in event.flow for event in window.backwards for unit in units)
+            if fed or any(unit in window.left for unit in units):
+                continue
+            if len(window.backwards) == 1:
+                yield window.backwards[0], step.optimizer
+
+
+def _starved(
+    story: Story, event: BackwardAt, model: Model, optimizer: Optimizer, ever: set[Unit]
+) -> Finding | None:
+    if event.loss.hidden >= Hidden.SWALLOWED or event.restricted or not event.flow:
+        return None
+    cuts = [event.loss.cuts[unit] for unit in model.units if unit in event.loss.cuts]
+    cuts = [(site, how) for site, how in cuts if how != "no_grad"]
+    if not cuts:
+        return None
+    name = story.losses[id(event)]
+    site, how = cuts[0]
+    return finding(
+        "GG301",
+        f"`{name}` does not reach `{model.name}`, which `{story.name(optimizer)}` steps after it",
+        event.site,
+        [
+            (site, f"gradient to `{model.name}` ends here: {how}"),
+            (event.site, f"no parameter of `{model.name}` receives gradient"),
+        ],
+        loss=name,
+        model=model.name,
+        help_text=f"keep the graph from `{model.name}` to `{name}`",
+    )

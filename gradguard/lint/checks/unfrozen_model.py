@@ -1,0 +1,92 @@
+"""GG401: a freeze that does not take."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterator
+
+from gradguard.core.findings import Finding
+from gradguard.lint.checks._common import finding
+from gradguard.lint.story import Story
+from gradguard.lint.values import Const, Instance, Parameters, Value
+
+__all__ = ["check"]
+
+
+def check(story: Story) -> Iterator[Finding]:
+    """Look at attributes that look like ``requires_grad``, and at loops that freeze nothing."""
+    for kind, site, facts in story.run.oddities:
+        match kind:
+            case "attribute of parameter":
+                holder, name, _ = facts
+                if not _looks_like(str(name)) or not isinstance(holder, Parameters):
+                    continue
+                model = _name(story, holder)
+                yield finding(
+                    "GG401",
+                    f"`{name}` is no attribute of a parameter: `{model}` stays trainable",
+                    site,
+                    model=model,
+                    help_text="the attribute is called `requires_grad`",
+                )
+            case "freeze attribute":
+                holder, name = facts
+                if isinstance(holder, Instance) and holder.cls is None or _module(holder):
+                    model = ".".join(getattr(holder, "path", ())) or "the module"
+                    yield finding(
+                        "GG401",
+                        f"`requires_grad` of a module does nothing: `{model}` stays trainable",
+                        site,
+                        model=model,
+                        help_text="`requires_grad_(False)` freezes the parameters of a module",
+                    )
+            case "spent iterator":
+                holder, node = facts
+                if isinstance(holder, Parameters) and _freezes(node):
+                    model = _name(story, holder)
+                    yield finding(
+                        "GG401",
+                        f"the iterator over `{model}`'s parameters is used up: "
+                        "nothing is frozen here",
+                        site,
+                        [(holder.spent, "used up here"), (site, "goes through nothing")],
+                        model=model,
+                        help_text="make a list of the parameters first",
+                    )
+            case _:
+                continue
+
+
+def _module(holder: object) -> bool:
+    return isinstance(holder, Instance) and holder.module
+
+
+def _looks_like(name: str) -> bool:
+    if name == "requires_grad":
+        return False
+    return bool(difflib.get_close_matches(name.lower(), ["requires_grad"], n=1, cutoff=0.8))
+
+
+def _name(story: Story, holder: Parameters) -> str:
+    for unit in holder.units:
+        if unit in story.of_unit:
+            return story.of_unit[unit].name
+    return holder.units[0].name if holder.units else "the model"
+
+
+def _freezes(node: object) -> bool:
+    if not isinstance(node, ast.For):
+        return False
+    return any(
+        isinstance(inner, ast.Attribute)
+        and (
+            inner.attr == "requires_grad_"
+            or (inner.attr == "requires_grad" and isinstance(inner.ctx, ast.Store))
+        )
+        for statement in node.body
+        for inner in ast.walk(statement)
+    )
+
+
+assert Const and Value  # noqa: S101, PT018
