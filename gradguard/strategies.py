@@ -162,7 +162,9 @@ def tensors(
         if not draw(st.booleans()):
             return made.fill_(draw(edges))
         generator = torch.Generator().manual_seed(draw(st.integers(0, _SEEDS)))
-        made = torch.randn(size, generator=generator) * draw(st.sampled_from(scales))
+        made = torch.randn(size, generator=generator, dtype=torch.float64) * draw(
+            st.sampled_from(scales)
+        )
         made = made.clamp(torch.finfo(kind).min, torch.finfo(kind).max).to(kind)
         for place in draw(_places(st, made.numel())):
             made.view(-1)[place] = draw(edges)
