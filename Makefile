@@ -2,19 +2,28 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench browser
 .DELETE_ON_ERROR:
 
 demo: $(READY)
 	$(BIN)/gradguard demo
 
-test: lint
+test: lint browser
 	$(BIN)/pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Pages are tested in Debian's Chromium. Where it can be neither found nor installed, their tests
+# fail and say so; CHROMIUM may name another one.
+browser:
+	@test -n "$$CHROMIUM" \
+	|| command -v chromium || command -v chromium-browser || command -v google-chrome \
+	|| { apt-get -qq update \
+	&& DEBIAN_FRONTEND=noninteractive apt-get -qq --yes --no-install-recommends install chromium; } \
+	|| echo 'no browser: the tests of the HTML report will fail'
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.runtime
@@ -24,5 +33,5 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --editable '.[torch,plot]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --editable '.[torch,plot,report]'
 	touch $@

@@ -15,7 +15,7 @@ from gradguard.core.ledger import Ledger
 from gradguard.core.notebook import notebook_matrix
 from gradguard.core.policy import Policy
 
-__all__ = ["FlowMatrix", "Reach", "Sign"]
+__all__ = ["FlowMatrix", "Reach", "Sign", "sign_of"]
 
 
 class Reach(Enum):
@@ -58,6 +58,11 @@ class Sign(Enum):
 
 _OF_REACH = {Reach.NONE: Sign.NONE, Reach.ZERO: Sign.ZERO, Reach.UNKNOWN: Sign.UNKNOWN}
 _OF_KIND = {Kind.MEANT: Sign.MEANT, Kind.SPILL: Sign.SPILLED, Kind.LEAK: Sign.LEAKED}
+
+
+def sign_of(kind: Kind) -> Sign:
+    """Return how gradient of a kind is shown."""
+    return _OF_KIND.get(kind, Sign.REACHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,7 @@ class FlowMatrix:
             return Sign.STARVED
         if reach is not Reach.REACHED:
             return _OF_REACH[reach]
-        return _OF_KIND.get(self.kinds.get((loss, model), Kind.OPEN), Sign.REACHED)
+        return sign_of(self.kinds.get((loss, model), Kind.OPEN))
 
     def __str__(self) -> str:
         """Render the matrix as a table of plain text, with a legend of the signs in it."""

@@ -84,9 +84,9 @@ class Timeline:
         match event:
             case Backward():
                 self._deposit(event)
-            case Clear():
+            case Clear() if event.accounts:
                 self._clear(event)
-            case Spend():
+            case Spend() if event.accounts:
                 known = self._steps.get(event.optimizer)
                 place = known if event.place is UNKNOWN_PLACE else event.place
                 if place is not None:
@@ -95,6 +95,8 @@ class Timeline:
                 self.entries.append(Entry(Happening.SPEND, event.optimizer, models, place))
             case Restart():
                 self.entries.append(Entry(Happening.RESTART, "", {}))
+            case _:
+                """Nothing lies there, so nothing changes."""
 
     def _deposit(self, event: Backward) -> None:
         rule = self._policy.rule(event.loss)
