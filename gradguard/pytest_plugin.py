@@ -1,4 +1,4 @@
-"""The pytest plugin: fixture and marker ``gradguard``, options and ini value of the same name.
+"""The pytest plugin: the fixture and the marker ``gradguard``.
 
 Loading it loads neither torch nor anything else of gradguard; what a test uses is loaded then.
 """

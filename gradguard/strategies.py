@@ -7,6 +7,7 @@ neither Hypothesis nor torch; its functions do.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 from collections.abc import Callable, Sequence
@@ -109,9 +110,9 @@ def _maker(
     name: str, field: Any, types: SearchStrategy[Dtype]
 ) -> Callable[[int], SearchStrategy[Tensor]]:
     if callable(field):
-        return lambda count: field((count,))
+        return functools.cache(lambda count: field((count,)))
     if isinstance(field, Sequence) and all(type(size) is int and size >= 0 for size in field):
-        return lambda count: tensors((count, *field), dtype=types)
+        return functools.cache(lambda count: tensors((count, *field), dtype=types))
     raise TypeError(
         f"field `{name}` is {field!r}; it is the shape of one row, such as (3,), or a function "
         "from a shape to a strategy, such as strategies.masks"
