@@ -172,7 +172,7 @@ def _as_data(entry: Code) -> dict[str, Any]:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("runs/demo"),
     show_default=True,
-    help="Folder for picture and checkpoint; those of an earlier demo are replaced.",
+    help="Folder for picture, checkpoint and report; those of an earlier demo are replaced.",
 )
 @click.option(
     "--steps",
@@ -208,7 +208,8 @@ def demo(out: Path, steps: int | None, seed: int, device: str) -> int:
         few = None if steps is None else min(steps, _LEAK_STEPS)
         with TemporaryDirectory() as scratch:
             leaking = demo_run(Path(scratch), plant_leak=True, steps=few, seed=seed, device=device)
-        _show_findings(console, leaking)
+        _show(console, leaking)
+        _save_report(console, leaking, out / "report.html")
     except BrokenPipeError:
         raise
     except (SettingsError, DivergedError, OSError) as error:
@@ -240,24 +241,37 @@ def _heading(console: Console, number: int, text: str) -> None:
 
 
 def _show_run(console: Console, result: Result) -> None:
-    if result.flow is not None:
-        console.print(result.flow if console.is_terminal else str(result.flow))
-        console.print()
+    _show(console, result)
+    console.print()
     steps = result.settings.steps
     console.print(f"quality:  {result.quality}, after {steps} steps in {result.seconds:.0f} s")
     if result.picture is not None:
         console.print(f"picture:  {result.picture}", markup=False)
     else:
         console.print("picture:  none; pip install 'gradguard[plot]'", markup=False)
-    _show_findings(console, result)
 
 
-def _show_findings(console: Console, result: Result) -> None:
-    if not result.findings:
-        console.print("findings: none")
-    for finding in result.findings:
-        console.print(str(finding), markup=False)
+def _show(console: Console, result: Result) -> None:
+    from gradguard.report import show
+
+    show(result.findings, matrix=result.flow, console=console)
     console.file.flush()
+
+
+def _save_report(console: Console, result: Result, path: Path) -> None:
+    """Write what the leaking loop showed as a page."""
+    from gradguard.report import html, save
+
+    page = html(
+        result.findings,
+        matrix=result.flow,
+        timeline=result.timeline,
+        figures={"steps": result.settings.steps, "seconds": result.seconds},
+        title="gradguard demo: the loop with one detach() left out",
+    )
+    save(path, page)
+    console.print()
+    console.print(f"report:   {path}", markup=False)
 
 
 def _conclude(console: Console, clean: Result, leaking: Result) -> int:

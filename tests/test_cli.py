@@ -219,7 +219,7 @@ def test_the_demo_trains_clean_and_catches_the_planted_leak_with_its_exact_trace
     assert re.search(r"^critic_loss +● +·$", clean, re.MULTILINE)
     assert re.search(r"^generator_loss +· +●$", clean, re.MULTILINE)
     assert re.search(r"^quality: +\d of 8 modes covered, .* after 60 steps in", clean, re.MULTILINE)
-    assert "findings: none" in clean
+    assert "no findings" in clean
     assert (tmp_path / "shown" / "checkpoint.pt").is_file()
 
     assert leaking.count("GG1") == 1
@@ -245,7 +245,7 @@ def test_the_demo_can_be_shown_twice_in_the_same_folder(tmp_path: Path) -> None:
 
 
 def test_the_demo_fits_a_terminal_that_knows_only_ascii(tmp_path: Path) -> None:
-    """Signs that the encoding lacks are replaced; nothing fails for their sake."""
+    """Where the encoding lacks a sign there is another, as distinct as the first."""
     done = subprocess.run(
         [sys.executable, "-m", "gradguard", "demo", "--steps", "3"],
         capture_output=True,
@@ -254,18 +254,26 @@ def test_the_demo_fits_a_terminal_that_knows_only_ascii(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(rb"^critic_loss +\? ", done.stdout, re.MULTILINE)
+    assert re.search(rb"^critic_loss +\+ +-$", done.stdout, re.MULTILINE)
 
 
-def test_the_demo_on_a_terminal_draws_the_flow_as_a_table(
+def test_the_demo_on_a_terminal_has_colours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where colour is wanted the matrix has borders, and no style tag is left as text."""
+    """Where colour is wanted signs and codes have it, and no style tag is left as text."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert cli.main(["demo", "--steps", "2", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "│ critic_loss" in said
+    assert "\x1b[1;33mGG101" in said
     assert "[/]" not in said
+
+
+def test_the_demo_leaves_a_report_of_the_leak(tmp_path: Path) -> None:
+    """The page has the finding, the matrix and the timeline of the leaking loop."""
+    assert cli.main(["demo", "--steps", "5", "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text("utf-8")
+    for told in ("GG101", "What reaches what", "Timeline of the ledger", "critic_loss deposits"):
+        assert told in page
 
 
 @pytest.mark.parametrize("planted", [False, True], ids=["a missed leak", "a false alarm"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import gradguard
+from gradguard.core.timeline import Timeline
 from gradguard.reference import checkpoint, picture
 from gradguard.reference.config import Settings, SettingsError
 from gradguard.reference.data import Mixture
@@ -38,6 +39,7 @@ class Result:
         losses: Each loss's value at every step since the run's first.
         findings: What the guard found; empty without a guard.
         flow: Which loss reached which model; None without a guard.
+        timeline: The first events of the guard's ledger; None without a guard.
         checkpoint: The file to go on from.
         picture: The picture of samples and losses; None if none was drawn.
     """
@@ -48,6 +50,7 @@ class Result:
     losses: dict[str, list[float]]
     findings: tuple[gradguard.Finding, ...]
     flow: gradguard.FlowMatrix | None
+    timeline: Timeline | None
     checkpoint: Path
     picture: Path | None
 
@@ -86,6 +89,10 @@ def run(
     mixture = mixture or Mixture()
     saved = _prepare(out, resume=resume, overwrite=overwrite)
     trainer = Trainer(settings, make_pair=make_pair, source=mixture, on_violation=on_violation)
+    timeline = None
+    if isinstance(trainer.guard, gradguard.Guard):
+        ledger = trainer.guard.ledger
+        timeline = ledger.timeline = Timeline(trainer.guard.policy, ledger.models)
     if resume:
         trainer.load_state_dict(checkpoint.load(saved))
 
@@ -119,6 +126,7 @@ def run(
         losses=losses,
         findings=tuple(trainer.guard.findings),
         flow=trainer.guard.flow,
+        timeline=timeline,
         checkpoint=saved,
         picture=drawn,
     )
