@@ -9,7 +9,6 @@ from gradguard.lint import calls, names
 from gradguard.lint.carry import cut
 from gradguard.lint.run import Frame, Run
 from gradguard.lint.values import (
-    NONE,
     Bound,
     Class,
     Const,
@@ -31,8 +30,24 @@ from gradguard.lint.values import (
 __all__ = ["child", "get", "label", "put", "taken_for", "unknown", "unknown_item", "unknown_part"]
 
 _PLAIN = frozenset(
-    "shape dtype device ndim is_cuda is_leaf requires_grad layout grad_fn names version "
-    "in_features out_features num_embeddings embedding_dim training".split()
+    [
+        "shape",
+        "dtype",
+        "device",
+        "ndim",
+        "is_cuda",
+        "is_leaf",
+        "requires_grad",
+        "layout",
+        "grad_fn",
+        "names",
+        "version",
+        "in_features",
+        "out_features",
+        "num_embeddings",
+        "embedding_dim",
+        "training",
+    ]
 )
 _INDICES = frozenset({"indices"})
 
@@ -106,9 +121,7 @@ def unknown_item(run: Run, value: Data, index: Value, frame: Frame, node: ast.AS
     return _inside(run, value, key, part, frame, node)
 
 
-def _inside(
-    run: Run, value: Data, key: Hashable, part: str, frame: Frame, node: ast.AST
-) -> Value:
+def _inside(run: Run, value: Data, key: Hashable, part: str, frame: Frame, node: ast.AST) -> Value:
     made = unknown(run, key, (*value.path, part) if value.path else (part,), frame.site(node))
     if isinstance(made, Data) and (value.flow or value.cuts or not value.unknown):
         seen = Data(made.key, value.flow, value.hidden, frame.site(node))
@@ -253,7 +266,7 @@ def _of_data(run: Run, value: Data, name: str, frame: Frame, node: ast.AST) -> V
         made.operands = ("grad", (value,))
         return made
     if value.unknown:
-        if name in ("param_groups",):
+        if name == "param_groups":
             run.witness(value.key, name)
         key = run.key("part", value.key, name)
         inner = _inside(run, value, key, name, frame, node)
@@ -381,7 +394,9 @@ def _label(value: Value, path: tuple[str, ...], depth: int) -> None:
                 value.path = path
         case Data():
             if not value.name and path and not path[-1].startswith("["):
-                value.name = path[-1] if len(path) == 1 or path[0] != "self" else ".".join(path[-2:])
+                value.name = (
+                    path[-1] if len(path) == 1 or path[0] != "self" else ".".join(path[-2:])
+                )
             elif not value.name and len(path) > 1 and (value.flow or value.cuts):
                 value.name = "".join(path[-2:])
         case Seq():
@@ -400,15 +415,68 @@ def _dangling(path: tuple[str, ...]) -> bool:
 
 
 _MODULE_METHODS = frozenset(
-    "parameters named_parameters modules named_modules children named_children buffers "
-    "named_buffers state_dict load_state_dict train eval to cuda cpu half float double bfloat16 "
-    "type zero_grad requires_grad_ apply register_buffer register_parameter add_module "
-    "register_module forward __call__ share_memory compile get_submodule get_parameter "
-    "register_forward_hook register_forward_pre_hook register_full_backward_hook append extend "
-    "insert values items keys update pop ipu xpu to_empty".split()
+    [
+        "parameters",
+        "named_parameters",
+        "modules",
+        "named_modules",
+        "children",
+        "named_children",
+        "buffers",
+        "named_buffers",
+        "state_dict",
+        "load_state_dict",
+        "train",
+        "eval",
+        "to",
+        "cuda",
+        "cpu",
+        "half",
+        "float",
+        "double",
+        "bfloat16",
+        "type",
+        "zero_grad",
+        "requires_grad_",
+        "apply",
+        "register_buffer",
+        "register_parameter",
+        "add_module",
+        "register_module",
+        "forward",
+        "__call__",
+        "share_memory",
+        "compile",
+        "get_submodule",
+        "get_parameter",
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "append",
+        "extend",
+        "insert",
+        "values",
+        "items",
+        "keys",
+        "update",
+        "pop",
+        "ipu",
+        "xpu",
+        "to_empty",
+    ]
 )
 _FRAMEWORK_METHODS = frozenset(
-    "manual_backward optimizers toggle_optimizer untoggle_optimizer log log_dict lr_schedulers "
-    "save_hyperparameters clip_gradients print all_gather".split()
+    [
+        "manual_backward",
+        "optimizers",
+        "toggle_optimizer",
+        "untoggle_optimizer",
+        "log",
+        "log_dict",
+        "lr_schedulers",
+        "save_hyperparameters",
+        "clip_gradients",
+        "print",
+        "all_gather",
+    ]
 )
-assert NONE.value is None  # noqa: S101

@@ -1,4 +1,4 @@
-"""What calls do: functions and classes of the project are executed, libraries are known by table."""
+"""What calls do: the project's functions and classes are executed, libraries known by table."""
 
 from __future__ import annotations
 
@@ -178,7 +178,12 @@ def _call_unknown(
 
 
 def call_instance(
-    run: Run, func: Instance, args: list[Value], kwargs: dict[str, Value], frame: Frame, node: ast.AST
+    run: Run,
+    func: Instance,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    frame: Frame,
+    node: ast.AST,
 ) -> Value:
     """Call an object."""
     if func.module:
@@ -195,7 +200,12 @@ def call_instance(
 
 
 def call_model(
-    run: Run, func: Instance, args: list[Value], kwargs: dict[str, Value], frame: Frame, node: ast.AST
+    run: Run,
+    func: Instance,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    frame: Frame,
+    node: ast.AST,
 ) -> Value:
     """Call a module: what it makes is dated to this call."""
     site = frame.site(node)
@@ -221,7 +231,9 @@ def call_model(
     if func.unit.opaque:
         made.unknown = True
         made.path = ()
-        made.key = run.key("output", func.key, *(arg.key for arg in args)) if not made.flow else made.key
+        made.key = (
+            run.key("output", func.key, *(arg.key for arg in args)) if not made.flow else made.key
+        )
     return library.shape_output(run, func, made)
 
 
@@ -231,7 +243,12 @@ def _plain_container(func: Instance) -> bool:
 
 
 def _call_container(
-    run: Run, func: Instance, args: list[Value], kwargs: dict[str, Value], frame: Frame, node: ast.AST
+    run: Run,
+    func: Instance,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    frame: Frame,
+    node: ast.AST,
 ) -> Value:
     site = frame.site(node)
     if func.lib.rpartition(".")[2] == "Sequential" and args:
@@ -274,7 +291,12 @@ def _date(made: Value, own: set, before: object, site: Site, depth: int) -> None
 
 
 def _call_function(
-    run: Run, func: Function, args: list[Value], kwargs: dict[str, Value], frame: Frame, node: ast.AST
+    run: Run,
+    func: Function,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    frame: Frame,
+    node: ast.AST,
 ) -> Value:
     site = frame.site(node)
     if run.active.count(func.node) >= 2 or len(run.stack) > _DEEPEST:
@@ -344,7 +366,11 @@ def _open(
     inner.cls, inner.function = func.cls, func
     arguments = func.node.args
     names = [arg.arg for arg in (*arguments.posonlyargs, *arguments.args)]
-    given = [func.receiver, *args] if func.receiver is not None and func.kind != "static" else list(args)
+    given = (
+        [func.receiver, *args]
+        if func.receiver is not None and func.kind != "static"
+        else list(args)
+    )
     if func.cls is not None and given and names and func.kind != "static":
         inner.receiver = given[0]
     elif func.receiver is None and func.scope is not None:
@@ -370,7 +396,9 @@ def _open(
     for name in known:
         if name not in bound:
             default = func.defaults.get(name)
-            bound[name] = default if default is not None else missing_argument(run, func, name, site)
+            bound[name] = (
+                default if default is not None else missing_argument(run, func, name, site)
+            )
     return inner
 
 
@@ -404,7 +432,13 @@ def construct(
 
 
 def _fill_dataclass(
-    run: Run, cls: Class, made: Instance, args: list[Value], kwargs: dict[str, Value], frame: Frame, node: ast.AST
+    run: Run,
+    cls: Class,
+    made: Instance,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    frame: Frame,
+    node: ast.AST,
 ) -> None:
     fields = []
     for ancestor in reversed(list(cls.ancestors())):
@@ -511,7 +545,7 @@ def _enter_generator(
         done = True
         inside(value)
 
-    run.cells["yield", id(inner)] = at_yield  # type: ignore[assignment]
+    run.yielding[id(inner)] = at_yield
     run.stack.append(site)
     run.active.append(function.node)
     try:
@@ -519,6 +553,6 @@ def _enter_generator(
     finally:
         run.active.pop()
         run.stack.pop()
-        del run.cells["yield", id(inner)]
+        del run.yielding[id(inner)]
     if not done:
         inside(NONE)

@@ -138,7 +138,9 @@ def cut(run: Run, value: Value, site: Site, how: str) -> Data:
     return made
 
 
-def layer(run: Run, units: Iterable[Unit], inputs: Sequence[Value], site: Site, *, sure: bool = True) -> Data:
+def layer(
+    run: Run, units: Iterable[Unit], inputs: Sequence[Value], site: Site, *, sure: bool = True
+) -> Data:
     """Make the output of a model that computes with ``units``."""
     have = gather(inputs)
     if not run.grad:
@@ -180,13 +182,17 @@ def units_of(value: Value, seen: set[int] | None = None) -> list[Unit]:
                 inner.append(value.items)
             if value.wrapped is not None:
                 inner.append(value.wrapped)
-            return own + [unit for part in inner if _registered(part, value) for unit in units_of(part, seen)]
+            return own + [
+                unit for part in inner if _registered(part, value) for unit in units_of(part, seen)
+            ]
         case Seq():
             rest = [value.rest] if value.rest is not None else []
             return [unit for part in [*value.items, *rest] for unit in units_of(part, seen)]
         case Dict():
             rest = [value.rest] if value.rest is not None else []
-            return [unit for part in [*value.items.values(), *rest] for unit in units_of(part, seen)]
+            return [
+                unit for part in [*value.items.values(), *rest] for unit in units_of(part, seen)
+            ]
         case _:
             return []
 

@@ -93,11 +93,19 @@ def _plain(value: Value) -> Any:
 
 
 def call_method(
-    run: Run, receiver: Instance, name: str, args: list[Value], kwargs: dict[str, Value], frame: Frame, node: ast.AST
+    run: Run,
+    receiver: Instance,
+    name: str,
+    args: list[Value],
+    kwargs: dict[str, Value],
+    frame: Frame,
+    node: ast.AST,
 ) -> Value:
     """Call a method of a guard."""
     held = receiver.attrs.get("contract")
-    contract = held.value if isinstance(held, Const) and isinstance(held.value, Contract) else Contract()
+    contract = (
+        held.value if isinstance(held, Const) and isinstance(held.value, Contract) else Contract()
+    )
     match name:
         case "loss" if args and isinstance(args[0], Const):
             made = Context()

@@ -11,14 +11,12 @@ from gradguard.lint import attributes, calls, expressions, names, statements
 from gradguard.lint.project import Project, SourceFile
 from gradguard.lint.run import Budget, Evidence, Frame, OutOfTime, RestartAt, Run
 from gradguard.lint.values import (
-    NONE,
     Class,
     Const,
     Data,
     Function,
     Instance,
     Library,
-    Optimizer,
     Scope,
     Seq,
     Value,
@@ -50,7 +48,10 @@ class _Plan:
 
 
 def explore(
-    project: Project, file: SourceFile, deadline: float, decisions: Mapping[Hashable, bool] | None = None
+    project: Project,
+    file: SourceFile,
+    deadline: float,
+    decisions: Mapping[Hashable, bool] | None = None,
 ) -> list[Run]:
     """Execute a file from every place where execution may start.
 
@@ -164,16 +165,16 @@ def _plans(file: SourceFile, doors: list[_Door], visited: set[int]) -> Iterator[
             by_outer.setdefault(id(door.outer), set()).add(id(door.node))
     yield from _class_plans(classes, by_outer)
     calling = _callers(functions)
-    for name, node in functions.items():
+    for name, function in functions.items():
         reached = _reachable(name, calling)
         own = set().union(*(by_outer.get(id(functions[n]), set()) for n in reached))
         if own and not any(name in inner and outer != name for outer, inner in calling.items()):
-            yield _Plan("function", node, own)
+            yield _Plan("function", function, own)
     # What remains is called from somewhere that was not got to.
-    for node in functions.values():
-        own = by_outer.get(id(node), set())
+    for function in functions.values():
+        own = by_outer.get(id(function), set())
         if own - visited:
-            yield _Plan("function", node, own)
+            yield _Plan("function", function, own)
 
 
 def _inside(statement: ast.stmt) -> Iterator[ast.stmt]:
@@ -213,8 +214,24 @@ def _from_elsewhere(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> 
 
 
 _PLAIN_BASES = frozenset(
-    "object nn.Module torch.nn.Module Module ABC abc.ABC Exception Enum enum.Enum NamedTuple "
-    "Dataset torch.utils.data.Dataset torch.autograd.Function Function TypedDict Protocol".split()
+    [
+        "object",
+        "nn.Module",
+        "torch.nn.Module",
+        "Module",
+        "ABC",
+        "abc.ABC",
+        "Exception",
+        "Enum",
+        "enum.Enum",
+        "NamedTuple",
+        "Dataset",
+        "torch.utils.data.Dataset",
+        "torch.autograd.Function",
+        "Function",
+        "TypedDict",
+        "Protocol",
+    ]
 )
 
 
@@ -276,7 +293,9 @@ def _argument(run: Run, function: Function, arg: ast.arg, frame: Frame) -> Value
     """Return what an entry's parameter stands for."""
     key = run.key("argument", function.key, arg.arg)
     default = function.defaults.get(arg.arg)
-    if isinstance(default, Const) and not (default.value is None or isinstance(default.value, bool)):
+    if isinstance(default, Const) and not (
+        default.value is None or isinstance(default.value, bool)
+    ):
         return default
     if default is not None and not isinstance(default, Const):
         return default
@@ -288,9 +307,7 @@ def _argument(run: Run, function: Function, arg: ast.arg, frame: Frame) -> Value
     return attributes.unknown(run, key, (arg.arg,), site, hint)
 
 
-def _typed(
-    run: Run, function: Function, arg: ast.arg, key: Hashable, frame: Frame
-) -> Value | None:
+def _typed(run: Run, function: Function, arg: ast.arg, key: Hashable, frame: Frame) -> Value | None:
     """Make a value of the type that a parameter is annotated with, where that tells something."""
     known = run.unknowns.get(key)
     if known is not None:
@@ -340,7 +357,9 @@ def _arguments(run: Run, function: Function, frame: Frame) -> tuple[list[Value],
     kwargs = {arg.arg: _argument(run, function, arg, frame) for arg in arguments.kwonlyargs}
     if arguments.kwarg is not None:
         key = run.key("argument", function.key, "**")
-        kwargs["**"] = attributes.unknown(run, key, (arguments.kwarg.arg,), frame.site(function.node))
+        kwargs["**"] = attributes.unknown(
+            run, key, (arguments.kwarg.arg,), frame.site(function.node)
+        )
     return args, kwargs
 
 
@@ -513,6 +532,3 @@ def _averages(name: str, function: Function) -> bool:
         and inner.attr in ("parameters", "state_dict", "load_state_dict", "named_parameters")
         for inner in ast.walk(function.node)
     )
-
-
-assert NONE and Optimizer  # noqa: S101, PT018

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from gradguard.lint.carry import carried, units_of
 from gradguard.lint.iteration import elements
@@ -39,7 +39,13 @@ __all__ = [
 
 
 def backward(
-    run: Run, losses: Sequence[Value], frame: Frame, node: ast.AST, *, into: Value | None = None, text: str = ""
+    run: Run,
+    losses: Sequence[Value],
+    frame: Frame,
+    node: ast.AST,
+    *,
+    into: Value | None = None,
+    text: str = "",
 ) -> Value:
     """Record that losses run backward."""
     site = frame.site(node)
@@ -90,7 +96,13 @@ def step(run: Run, optimizer: Optimizer, frame: Frame, node: ast.AST) -> None:
 
 
 def clear(
-    run: Run, units: Iterable[Unit], frame: Frame, node: ast.AST, optimizer: Optimizer | None = None, *, complete: bool = True
+    run: Run,
+    units: Iterable[Unit],
+    frame: Frame,
+    node: ast.AST,
+    optimizer: Optimizer | None = None,
+    *,
+    complete: bool = True,
 ) -> None:
     """Record that gradients are removed."""
     run.visited.add(id(node))
@@ -182,10 +194,10 @@ def _whole(holder: Parameters) -> bool:
 
 
 def build_optimizer(
-    run: Run, params: Value | None, site: Site, frame: Frame, node: ast.AST, key: object
+    run: Run, params: Value | None, site: Site, frame: Frame, node: ast.AST, key: Hashable
 ) -> Optimizer:
     """Make an optimizer over what it is given."""
-    optimizer = Optimizer(key, (), site)  # type: ignore[arg-type]
+    optimizer = Optimizer(key, (), site)
     optimizer.complete = params is not None
     if params is not None:
         add_group(run, optimizer, params, frame, node)
@@ -260,9 +272,11 @@ def optimizer_by_shape(
     looks = "lr" in kwargs or "optim" in name.lower() or any(w in short for w in _OPTIMIZERS)
     if not looks and len(args) + len(kwargs) < 2:
         return made
-    if not looks and not ({"lr", "learning_rate", "weight_decay", "betas", "eps", "**"} & kwargs.keys()):
+    if not looks and not (
+        {"lr", "learning_rate", "weight_decay", "betas", "eps", "**"} & kwargs.keys()
+    ):
         return made
-    optimizer = Optimizer(made.key if looks else made.key, (), site)
+    optimizer = Optimizer(made.key, (), site)
     frame_units: list[Unit] = []
     complete = True
     _collect(first, frame_units)

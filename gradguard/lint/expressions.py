@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from gradguard.lint import attributes, calls, names, statements
 from gradguard.lint.carry import carried, derive
 from gradguard.lint.iteration import elements
-
 from gradguard.lint.run import Frame, Run, truth
 from gradguard.lint.values import (
     NONE,
@@ -55,7 +55,7 @@ def decide(run: Run, node: ast.expr, frame: Frame, *, otherwise: bool = True) ->
         case ast.BoolOp(op=ast.And()):
             return all(decide(run, part, frame, otherwise=otherwise) for part in node.values)
         case ast.BoolOp():
-            return any([decide(run, part, frame, otherwise=otherwise) for part in node.values])
+            return any(decide(run, part, frame, otherwise=otherwise) for part in node.values)
         case ast.Compare(ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant(value=None)]):
             value = evaluate(run, node.left, frame)
             missing = _missing(run, value, node)
@@ -136,17 +136,18 @@ def _known_comparison(name: str, left: Value, right: Value) -> bool | None:
                 return isinstance(left.value, str) and left.value in right.value
         return None
     if isinstance(left, Const) and isinstance(right, Const):
-        one, two = left.value, right.value
+        one: Any = left.value
+        two: Any = right.value
         try:
             match name:
                 case "Eq":
-                    return one == two
+                    return bool(one == two)
                 case "Is":
                     return one is two or (one == two and type(one) is type(two))
                 case "Lt":
-                    return bool(one < two)  # type: ignore[operator]
+                    return bool(one < two)
                 case _:
-                    return bool(one > two)  # type: ignore[operator]
+                    return bool(one > two)
         except TypeError:
             return None
     if name in ("Is", "Eq") and isinstance(left, Instance | Class | Function | Optimizer):
@@ -156,10 +157,10 @@ def _known_comparison(name: str, left: Value, right: Value) -> bool | None:
 
 
 def _decision(run: Run, key: object, node: ast.AST, *, otherwise: bool) -> bool:
-    known = run.decisions.get(key)  # type: ignore[call-overload]
+    known = run.decisions.get(key)
     if known is None:
-        known = run.decisions[key] = otherwise  # type: ignore[index]
-        run.open[key] = (node, otherwise)  # type: ignore[index]
+        known = run.decisions[key] = otherwise
+        run.open[key] = (node, otherwise)
     return bool(known)
 
 
@@ -286,7 +287,12 @@ def _tuple(run: Run, node: ast.Tuple | ast.List | ast.Set, frame: Frame) -> Valu
             items.append(evaluate(run, element, frame))
     kind = {ast.Tuple: "tuple", ast.List: "list", ast.Set: "set"}[type(node)]
     keys = tuple(item.key for item in items)
-    return Seq(run.key(kind, *keys) if keys and rest is None and kind == "tuple" else run.fresh(), items, kind, rest)
+    return Seq(
+        run.key(kind, *keys) if keys and rest is None and kind == "tuple" else run.fresh(),
+        items,
+        kind,
+        rest,
+    )
 
 
 def spend_parameters(value: Parameters, frame: Frame, node: ast.AST) -> Parameters:
@@ -325,13 +331,13 @@ def _binary(run: Run, node: ast.BinOp, frame: Frame) -> Value:
     return operate(run, node.op, left, right, frame.site(node))
 
 
-_ARITHMETIC: dict[type[ast.operator], Callable[[object, object], object]] = {
-    ast.Add: lambda a, b: a + b,  # type: ignore[operator]
-    ast.Sub: lambda a, b: a - b,  # type: ignore[operator]
-    ast.Mult: lambda a, b: a * b,  # type: ignore[operator]
-    ast.Mod: lambda a, b: a % b,  # type: ignore[operator]
-    ast.FloorDiv: lambda a, b: a // b,  # type: ignore[operator]
-    ast.Div: lambda a, b: a / b,  # type: ignore[operator]
+_ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], object]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Mod: lambda a, b: a % b,
+    ast.FloorDiv: lambda a, b: a // b,
+    ast.Div: lambda a, b: a / b,
 }
 
 
@@ -447,7 +453,9 @@ def _text_with_values(run: Run, node: ast.JoinedStr, frame: Frame) -> Value:
     parts: list[str] | None = []
     for part in node.values:
         value = (
-            evaluate(run, part.value, frame) if isinstance(part, ast.FormattedValue) else evaluate(run, part, frame)
+            evaluate(run, part.value, frame)
+            if isinstance(part, ast.FormattedValue)
+            else evaluate(run, part, frame)
         )
         keys.append(value.key)
         if parts is not None and isinstance(value, Const):
@@ -471,8 +479,8 @@ def _await(run: Run, node: ast.Await, frame: Frame) -> Value:
 
 def _yield(run: Run, node: ast.Yield, frame: Frame) -> Value:
     value = evaluate(run, node.value, frame)
-    handler = run.cells.get(("yield", id(frame)))
-    if callable(handler):
+    handler = run.yielding.get(id(frame))
+    if handler is not None:
         handler(value)
     elif frame.yields is not None:
         frame.yields.append(value)
@@ -539,7 +547,9 @@ def _comprehension(
         units = [unit for i in items if isinstance(i, Parameters) for unit in i.units]
         first = items[0]
         assert isinstance(first, Parameters)  # noqa: S101
-        return first.like(units=units, one=False, part=any(i.part for i in items if isinstance(i, Parameters)))
+        return first.like(
+            units=units, one=False, part=any(i.part for i in items if isinstance(i, Parameters))
+        )
     return Seq(run.fresh(), items, kind, rest[0] if rest else None)
 
 
@@ -551,9 +561,7 @@ def _filtered(run: Run, tests: Iterable[ast.expr], element: Value, frame: Frame)
             continue
         named = isinstance(element, Seq) and any(isinstance(i, Parameters) for i in element.items)
         if named and isinstance(element, Seq):
-            items = [
-                i.like(part=True) if isinstance(i, Parameters) else i for i in element.items
-            ]
+            items = [i.like(part=True) if isinstance(i, Parameters) else i for i in element.items]
             element = Seq(run.fresh(), items, element.kind)
             continue
         if not decide(run, test, frame):
@@ -571,7 +579,7 @@ def _of_parameters(run: Run, test: ast.expr, value: Parameters, frame: Frame) ->
     return value.like(part=True)
 
 
-_RULES: dict[type[ast.expr], Callable[[Run, object, Frame], Value]] = {
+_RULES: dict[type[ast.expr], Callable[..., Value]] = {
     ast.Constant: _constant,
     ast.Name: _name,
     ast.Attribute: _attribute,
@@ -597,7 +605,7 @@ _RULES: dict[type[ast.expr], Callable[[Run, object, Frame], Value]] = {
     ast.SetComp: _comprehension,
     ast.GeneratorExp: _comprehension,
     ast.DictComp: _comprehension,
-}  # type: ignore[dict-item]
+}
 
 
 def flows(value: Value) -> bool:

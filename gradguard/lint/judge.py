@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gradguard.core.events import Account, Backward, Deposit, Event
+from gradguard.core.events import Backward, Event
 from gradguard.core.findings import Confidence, Finding, Severity
 from gradguard.core.inference import infer
 from gradguard.core.ledger import Ledger
 from gradguard.core.policy import Policy, Rule
 from gradguard.lint.checks import all_checks
-from gradguard.lint.run import BackwardAt
 from gradguard.lint.story import Model, Story
 
 __all__ = ["judge"]
@@ -93,6 +92,3 @@ def _confidence(
     if story.unpaired and finding.code != "GG103":
         return Confidence.LOW
     return Confidence.HIGH
-
-
-assert Account and Deposit and BackwardAt  # noqa: S101, PT018

@@ -25,7 +25,6 @@ from gradguard.lint.tables import (
 )
 from gradguard.lint.values import (
     NONE,
-    Arrival,
     Bound,
     Class,
     Const,
@@ -36,7 +35,6 @@ from gradguard.lint.values import (
     Hidden,
     Instance,
     Library,
-    Optimizer,
     Parameters,
     Partial,
     Seq,
@@ -69,11 +67,22 @@ def call_library(
         return contract.call(run, short, args, kwargs, frame, node)
     if root == "torch":
         return _torch(run, name, short, args, kwargs, frame, node)
-    if root in ("numpy", "np", "math", "random", "os", "time", "json", "logging", "warnings", "sys"):
+    if root in (
+        "numpy",
+        "np",
+        "math",
+        "random",
+        "os",
+        "time",
+        "json",
+        "logging",
+        "warnings",
+        "sys",
+    ):
         return _severed(run, [*args, *kwargs.values()], frame, node, root)
     if short in WRAPPERS and args:
         return _wrap(run, args, kwargs, frame, node)
-    if short == "tqdm" or short == "track":
+    if short in ("tqdm", "track"):
         return args[0] if args else _plain(run, args, kwargs, frame, node)
     return _foreign(run, name, args, kwargs, frame, node)
 
@@ -112,7 +121,7 @@ def _torch(
 ) -> Value:
     if name.startswith("torch.nn.") and short[:1].isupper() and ".functional." not in name:
         return _layer_class(run, name, short, args, kwargs, frame, node)
-    if name.startswith("torch.nn.utils.") or name.startswith("torch.nn.init."):
+    if name.startswith(("torch.nn.utils.", "torch.nn.init.")):
         first = args[0] if args else NONE
         if "norm" in short and "clip" not in short and isinstance(first, Instance):
             return first
@@ -128,15 +137,14 @@ def _torch(
     if short in WRAPPERS:
         return _wrap(run, args, kwargs, frame, node)
     if short == "GradScaler":
-        made = Instance(run.fresh(), lib="GradScaler")
-        return made
+        return Instance(run.fresh(), lib="GradScaler")
     if name.startswith(("torch.utils.data", "torch.cuda", "torch.backends", "torch.distributed")):
-        if short in ("autocast",):
+        if short == "autocast":
             return Context()
         if short == "DataLoader":
-            made = run.data(frame.site(node), hidden=Hidden.NOTHING)
-            made.unknown = True
-            return made
+            loader = run.data(frame.site(node))
+            loader.unknown = True
+            return loader
         return _severed(run, [*args, *kwargs.values()], frame, node, short)
     if name.startswith(("torch.hub", "torch.load", "torch.jit.load")):
         return _foreign(run, name, args, kwargs, frame, node)
@@ -262,7 +270,8 @@ def fill_container(
         else:
             items = list(args)
         items = [
-            item.items[1] if isinstance(item, Seq) and len(item.items) == 2 else item for item in items
+            item.items[1] if isinstance(item, Seq) and len(item.items) == 2 else item
+            for item in items
         ]
     elif args:
         items, rest = elements(run, args[0], frame, node)
@@ -282,7 +291,11 @@ def _unite(
     )
     if not simple or (rest is not None and not isinstance(rest, Data | Instance)):
         return
-    units = [unit for part in [*parts, *([rest] if isinstance(rest, Instance) else [])] for unit in units_of(part)]
+    units = [
+        unit
+        for part in [*parts, *([rest] if isinstance(rest, Instance) else [])]
+        for unit in units_of(part)
+    ]
     if not units and rest is None:
         return
     if any(unit.holders or unit.opaque for unit in units):
@@ -304,7 +317,9 @@ def _replace(parts: list[Instance], whole: Unit, old: set[Unit]) -> None:
             _replace([i for i in part.items.items if isinstance(i, Instance)], whole, old)
 
 
-def _parameter(run: Run, short: str, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:
+def _parameter(
+    run: Run, short: str, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST
+) -> Value:
     site = frame.site(node)
     if short == "Buffer":
         return run.data(site)
@@ -332,7 +347,9 @@ def derived(
         made.unit = run.unit(run.key("layer", frame.site(node), len(run.units)), made.path)
         made.unit.owner = made
     elif made.lib.startswith("torch.optim."):
-        made.attrs.setdefault("<optimizer>", _optim(run, made.lib, short, args, kwargs, frame, node))
+        made.attrs.setdefault(
+            "<optimizer>", _optim(run, made.lib, short, args, kwargs, frame, node)
+        )
 
 
 def _wrap(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:
@@ -436,9 +453,7 @@ def copied(run: Run, value: Value, frame: Frame, node: ast.AST) -> Value:
     return _copied(run, value, {}, frame, node)
 
 
-def _copied(
-    run: Run, value: Value, seen: dict[int, Value], frame: Frame, node: ast.AST
-) -> Value:
+def _copied(run: Run, value: Value, seen: dict[int, Value], frame: Frame, node: ast.AST) -> Value:
     known = seen.get(id(value))
     if known is not None:
         return known
@@ -593,7 +608,9 @@ def _make_namedtuple(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: a
     made = Instance(run.fresh(), lib="types.SimpleNamespace")
     values = [*args[1:]]
     for number, name in enumerate(names):
-        value = values[number] if number < len(values) else kwargs.get(name, run.data(frame.site(node)))
+        value = (
+            values[number] if number < len(values) else kwargs.get(name, run.data(frame.site(node)))
+        )
         made.attrs[str(name)] = value
     made.items = Seq(run.fresh(), list(made.attrs.values()), "tuple")
     return made
@@ -626,8 +643,9 @@ def call_plain_layer(
 
 
 def _range(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:
-    if all(isinstance(arg, Const) and isinstance(arg.value, int) for arg in args) and args:
-        numbers = range(*(arg.value for arg in args if isinstance(arg, Const)))  # type: ignore[misc, arg-type]
+    bounds = [arg.value for arg in args if isinstance(arg, Const) and isinstance(arg.value, int)]
+    if args and len(bounds) == len(args) and 0 not in bounds[2:]:
+        numbers = range(*bounds)
         if len(numbers) <= 3:
             return Seq(run.fresh(), [Const(number) for number in numbers], "range")
     number = run.data(frame.site(node), key=run.key("number", frame.site(node)))
@@ -732,7 +750,7 @@ def _instance_of(value: Value, cls: Value) -> bool | None:
         return None if isinstance(value, Data) else False
     if not isinstance(cls, Library):
         return None
-    if cls.name in ("torch.Tensor",):
+    if cls.name == "torch.Tensor":
         if isinstance(value, Data):
             return None if value.unknown else True
         return isinstance(value, Parameters) or (None if isinstance(value, Library) else False)
@@ -742,7 +760,9 @@ def _instance_of(value: Value, cls: Value) -> bool | None:
         return None if isinstance(value, Data) and value.unknown else False
     if isinstance(value, Seq):
         kinds = _KINDS.get(cls.name)
-        return value.kind in kinds if kinds else (False if cls.name.startswith("builtins") else None)
+        return (
+            value.kind in kinds if kinds else (False if cls.name.startswith("builtins") else None)
+        )
     if isinstance(value, Dict):
         return cls.name in ("builtins.dict", "collections.OrderedDict", "collections.abc.Mapping")
     if isinstance(value, Const):
@@ -761,7 +781,9 @@ def _hasattr(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) 
         if name in value.attrs or (value.cls is not None and value.cls.find(name) is not None):
             return Const(True)
         if value.cls is not None and not value.cls.open and value.wrapped is None:
-            return Const(value.module and isinstance(attributes.get(run, value, name, frame, node), Bound))
+            return Const(
+                value.module and isinstance(attributes.get(run, value, name, frame, node), Bound)
+            )
     return run.data(frame.site(node), key=run.key("hasattr", *(arg.key for arg in args)))
 
 
@@ -805,7 +827,10 @@ def _sum(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> V
 
 
 def _extreme(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:
-    if all(isinstance(arg, Const) and isinstance(arg.value, int | float) for arg in args) and len(args) > 1:
+    if (
+        all(isinstance(arg, Const) and isinstance(arg.value, int | float) for arg in args)
+        and len(args) > 1
+    ):
         return run.data(frame.site(node), key=run.key("call", id(node), *(arg.key for arg in args)))
     return derive(run, "extreme", args, frame.site(node))
 
@@ -836,7 +861,8 @@ def _filter(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -
 
 def _filtered_parameters(test: Function, value: Parameters) -> Value:
     by_flag = any(
-        isinstance(inner, ast.Attribute) and inner.attr == "requires_grad" for inner in ast.walk(test.node)
+        isinstance(inner, ast.Attribute) and inner.attr == "requires_grad"
+        for inner in ast.walk(test.node)
     )
     if by_flag:
         units = [unit for unit in value.units if unit.frozen is not True]
@@ -939,7 +965,10 @@ _FUNCTIONS: dict[str, Rule] = {
     "itertools.islice": _slice_of,
     "itertools.cycle": _slice_of,
     "itertools.count": lambda run, args, kwargs, frame, node: Seq(
-        run.fresh(), [], "iterator", run.data(frame.site(node), key=run.key("number", frame.site(node)))
+        run.fresh(),
+        [],
+        "iterator",
+        run.data(frame.site(node), key=run.key("number", frame.site(node))),
     ),
     "itertools.zip_longest": _zip,
     "types.SimpleNamespace": _namespace,
@@ -956,4 +985,3 @@ _FUNCTIONS: dict[str, Rule] = {
     "tqdm.trange": _range,
     "tqdm.auto.trange": _range,
 }
-assert Arrival and Optimizer  # noqa: S101, PT018

@@ -7,11 +7,10 @@ import ast
 from gradguard.lint import attributes, calls, contract, events, library
 from gradguard.lint.carry import carried, cut, derive, gather, layer, units_of
 from gradguard.lint.iteration import elements
-from gradguard.lint.run import Frame, Run
+from gradguard.lint.run import ClearAt, Frame, Run
 from gradguard.lint.tables import INDEXED, REFERENCE
 from gradguard.lint.values import (
     NONE,
-    Class,
     Const,
     Context,
     Data,
@@ -78,7 +77,13 @@ def _optimizer_in(value: Value | None) -> Optimizer | None:
 
 
 def _of_optimizer(
-    run: Run, receiver: Optimizer, name: str, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST
+    run: Run,
+    receiver: Optimizer,
+    name: str,
+    args: Args,
+    kwargs: Kwargs,
+    frame: Frame,
+    node: ast.AST,
 ) -> Value:
     match name:
         case "step":
@@ -114,21 +119,29 @@ _INPLACE = "_"
 
 
 def _of_parameters(
-    run: Run, receiver: Parameters, name: str, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST
+    run: Run,
+    receiver: Parameters,
+    name: str,
+    args: Args,
+    kwargs: Kwargs,
+    frame: Frame,
+    node: ast.AST,
 ) -> Value:
     site = frame.site(node)
     given = [*args, *kwargs.values()]
     match name:
         case "requires_grad_":
             flag = args[0] if args else kwargs.get("requires_grad", Const(True))
-            events.freeze(run, receiver.units, flag, site, part=receiver.part and not _bare(receiver))
+            events.freeze(
+                run, receiver.units, flag, site, part=receiver.part and not _bare(receiver)
+            )
             return receiver
         case "items" if not receiver.one:
             return receiver.like(named=True, one=False)
         case "values" | "keys" | "copy" if not receiver.one:
             return receiver.like(named=False) if name != "keys" else run.data(site)
         case "zero_" if receiver.grads:
-            run.events.append(_clear_event(receiver, site))
+            run.events.append(ClearAt(receiver.units, site, None, not receiver.part))
             return receiver
         case "detach" | "detach_":
             return receiver.like(values=True)
@@ -155,13 +168,26 @@ def _bare(receiver: Parameters) -> bool:
     return bool(receiver.units) and all(unit.bare for unit in receiver.units)
 
 
-def _clear_event(receiver: Parameters, site: object) -> events.ClearAt:
-    return events.ClearAt(receiver.units, site, None, not receiver.part)  # type: ignore[arg-type]
-
-
 _SELF = frozenset(
-    "train eval to cuda cpu half float double bfloat16 type apply share_memory compile ipu xpu "
-    "to_empty register_buffer".split()
+    [
+        "train",
+        "eval",
+        "to",
+        "cuda",
+        "cpu",
+        "half",
+        "float",
+        "double",
+        "bfloat16",
+        "type",
+        "apply",
+        "share_memory",
+        "compile",
+        "ipu",
+        "xpu",
+        "to_empty",
+        "register_buffer",
+    ]
 )
 
 
@@ -183,7 +209,11 @@ def _of_instance(
         return NONE
     if name == "forward":
         return calls.call_model(run, receiver, args, kwargs, frame, node)
-    if receiver.cls is not None and name in ("optimizers", "toggle_optimizer", "untoggle_optimizer"):
+    if receiver.cls is not None and name in (
+        "optimizers",
+        "toggle_optimizer",
+        "untoggle_optimizer",
+    ):
         return _of_lightning(run, receiver, name, args, frame, node)
     if not receiver.module:
         if receiver.cls is not None and receiver.open:
@@ -228,7 +258,9 @@ def _of_module(
             return NONE
         case "modules" | "named_modules" | "children" | "named_children":
             return _children(run, receiver, name, site)
-        case "freeze" | "freeze_parameters" | "freeze_params" | "unfreeze" if receiver.unit is not None:
+        case "freeze" | "freeze_parameters" | "freeze_params" | "unfreeze" if (
+            receiver.unit is not None
+        ):
             flag = Const(name == "unfreeze")
             events.freeze(run, units_of(receiver), flag, site)
             return receiver
@@ -357,8 +389,8 @@ def _of_data(
             return receiver
         case "scale" if isinstance(first, Data) and receiver.unknown:
             return first
-        case "prepare" | "setup" | "setup_module" | "setup_optimizers" | "prepare_model" if args and (
-            receiver.unknown
+        case "prepare" | "setup" | "setup_module" | "setup_optimizers" | "prepare_model" if (
+            args and (receiver.unknown)
         ):
             return args[0] if len(args) == 1 else Seq(run.fresh(), args, "tuple")
         case "parameters" | "named_parameters" if receiver.unknown:
@@ -410,8 +442,11 @@ def _backward(
 ) -> Value:
     first = args[0] if args else kwargs.get("loss")
     text = _receiver_text(node)
-    if isinstance(first, Data) and not receiver.flow and not receiver.cuts and (
-        first.flow or first.cuts or receiver.unknown
+    if (
+        isinstance(first, Data)
+        and not receiver.flow
+        and not receiver.cuts
+        and (first.flow or first.cuts or receiver.unknown)
     ):
         return events.backward(run, [first], frame, node)
     if isinstance(first, Seq) and not receiver.flow:
@@ -509,7 +544,8 @@ def _of_dict(
     match name:
         case "items":
             pairs: Args = [
-                Seq(run.fresh(), [Const(key), value], "tuple") for key, value in receiver.items.items()
+                Seq(run.fresh(), [Const(key), value], "tuple")
+                for key, value in receiver.items.items()
             ]
             rest = None
             if receiver.rest is not None:
@@ -553,7 +589,16 @@ def _of_text(
     text = str(receiver.value)
     if all(isinstance(arg, Const) for arg in args):
         plain = [arg.value for arg in args if isinstance(arg, Const)]
-        if name in ("lower", "upper", "strip", "startswith", "endswith", "replace", "format", "title"):
+        if name in (
+            "lower",
+            "upper",
+            "strip",
+            "startswith",
+            "endswith",
+            "replace",
+            "format",
+            "title",
+        ):
             try:
                 return Const(getattr(text, name)(*plain))
             except (TypeError, ValueError, IndexError, KeyError):
@@ -563,7 +608,6 @@ def _of_text(
                 return Seq(run.fresh(), [Const(part) for part in text.split(*plain)])  # type: ignore[arg-type]
             except (TypeError, ValueError):
                 pass
-    return run.data(frame.site(node), key=run.key("text", receiver.key, name, *(a.key for a in args)))
-
-
-assert Class  # noqa: S101
+    return run.data(
+        frame.site(node), key=run.key("text", receiver.key, name, *(a.key for a in args))
+    )

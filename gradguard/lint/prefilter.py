@@ -14,10 +14,10 @@ _FRAMEWORK = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b|gradguard")
 
 
 def prefilter(text: str) -> bool:
-    """Say whether a file may hold something to report.
+    r"""Say whether a file may hold something to report.
 
     Example:
-        >>> prefilter("import math\\nprint(math.pi)")
+        >>> prefilter("import math\nprint(math.pi)")
         False
     """
     return _DOORS.search(text) is not None and _FRAMEWORK.search(text) is not None

@@ -12,8 +12,22 @@ __all__ = ["Project", "SourceFile", "Unreadable"]
 
 # A folder of the project called like one of these does not capture absolute imports.
 _LIBRARIES = frozenset(
-    "torch torchvision torchaudio numpy tensorflow jax flax gym gymnasium lightning "
-    "pytorch_lightning transformers accelerate deepspeed".split()
+    [
+        "torch",
+        "torchvision",
+        "torchaudio",
+        "numpy",
+        "tensorflow",
+        "jax",
+        "flax",
+        "gym",
+        "gymnasium",
+        "lightning",
+        "pytorch_lightning",
+        "transformers",
+        "accelerate",
+        "deepspeed",
+    ]
 )
 
 
@@ -155,12 +169,6 @@ class Project:
         self._files[path] = file
         return file
 
-    def hold(self, path: Path, text: str) -> SourceFile:
-        """Take ``text`` for what the file at ``path`` holds."""
-        path = path.absolute()
-        file = self._files[path] = SourceFile(path, self._package(path), text)
-        return file
-
     def imported(self, file: SourceFile, module: str, level: int = 0) -> SourceFile | None:
         """Return the project's file that an import in ``file`` leads to, if it is one.
 
@@ -211,7 +219,7 @@ class Project:
                     found = self._locate(base, parts)
                     if found is not None and found != file.path:
                         return found
-            if folder == top or folder.parent == folder or top not in folder.parents:
+            if folder in (top, folder.parent) or top not in folder.parents:
                 break
             folder = folder.parent
         for root in self.roots:

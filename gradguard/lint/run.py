@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +111,8 @@ class RestartAt:
     """A loop or a driven method begins again."""
 
 
+_NO_FLOW: Flow = {}
+
 Happening = BackwardAt | ClearAt | StepAt | WriteAt | RestartAt
 
 
@@ -154,7 +156,17 @@ class Evidence:
 class Frame:
     """One call of a function, or one module body, while it is executed."""
 
-    __slots__ = ("cls", "file", "function", "globals", "nonlocals", "receiver", "returned", "scope", "yields")
+    __slots__ = (
+        "cls",
+        "file",
+        "function",
+        "globals",
+        "nonlocals",
+        "receiver",
+        "returned",
+        "scope",
+        "yields",
+    )
 
     def __init__(self, file: SourceFile, scope: Scope) -> None:
         """Open a frame."""
@@ -189,6 +201,7 @@ class Run:
         open: Conditions that could have gone the other way, with where they stand.
         visited: Calls that have been executed, by node.
         oddities: What checks look at besides events, by kind.
+        yielding: What the frames of context managers do when they yield.
     """
 
     def __init__(self, project: Project, evidence: Evidence, budget: Budget) -> None:
@@ -214,23 +227,29 @@ class Run:
         self.toggled: list[tuple[tuple[Unit, ...], bool | None, Site]] = []
         self.files: set[Path] = set()
         self.used: set[Hashable] = set()
-        self.cells: dict[Hashable, Value] = {}
+        self.yielding: dict[int, Callable[[Value], None]] = {}
         self._fresh = 0
 
     def key(self, *parts: Hashable) -> Hashable:
         """Return a short name for ``parts``."""
         return self.evidence.key(*parts)
 
-    def fresh(self, site: Site | None = None) -> Hashable:
+    def fresh(self) -> Hashable:
         """Return a key that nothing else has."""
         self._fresh += 1
         return ("fresh", self._fresh)
 
     def data(
-        self, site: Site | None, flow: Flow = {}, hidden: int = Hidden.NOTHING, key: Hashable = None  # noqa: B006
+        self,
+        site: Site | None,
+        flow: Flow = _NO_FLOW,
+        hidden: int = Hidden.NOTHING,
+        key: Hashable = None,
     ) -> Data:
         """Make a tensor."""
-        return Data(self.fresh() if key is None else key, flow if self.grad else {}, hidden, site)
+        return Data(
+            self.fresh() if key is None else key, flow if self.grad else _NO_FLOW, hidden, site
+        )
 
     def witness(self, key: Hashable, use: str) -> None:
         """Note how an unknown value is used."""

@@ -10,17 +10,14 @@ from gradguard.lint.carry import carried, derive
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import Frame, RestartAt, Run
 from gradguard.lint.values import (
-    NONE,
     Class,
     Const,
     Context,
     Data,
     Dict,
     Function,
-    Hidden,
     Instance,
     Library,
-    Optimizer,
     Parameters,
     Partial,
     Scope,
@@ -200,7 +197,11 @@ def _augmented(run: Run, node: ast.AugAssign, frame: Frame) -> str | None:
         calls.write(run, left, [right], frame.site(node))
         return None
     if isinstance(left, Seq) and isinstance(right, Seq | Data | Parameters):
-        inner, rest = elements(run, right, frame, node) if not isinstance(right, Parameters) else ([right], None)
+        inner, rest = (
+            elements(run, right, frame, node)
+            if not isinstance(right, Parameters)
+            else ([right], None)
+        )
         left.items += inner
         left.rest = rest if rest is not None else left.rest
         left.key = run.fresh()
@@ -340,9 +341,7 @@ def _continue(run: Run, node: ast.Continue, frame: Frame) -> str | None:
     return "continue"
 
 
-def _define(
-    run: Run, node: ast.FunctionDef | ast.AsyncFunctionDef, frame: Frame
-) -> str | None:
+def _define(run: Run, node: ast.FunctionDef | ast.AsyncFunctionDef, frame: Frame) -> str | None:
     function = Function(node, frame.file, frame.scope, frame.cls)
     take_defaults(run, function, node.args, frame)
     value: Value = function
@@ -442,7 +441,14 @@ def _class(run: Run, node: ast.ClassDef, frame: Frame) -> str | None:
 
 
 _NO_BEHAVIOUR = frozenset(
-    {"builtins.object", "abc.ABC", "typing.Generic", "typing.Protocol", "typing.NamedTuple", "enum.Enum"}
+    {
+        "builtins.object",
+        "abc.ABC",
+        "typing.Generic",
+        "typing.Protocol",
+        "typing.NamedTuple",
+        "enum.Enum",
+    }
 )
 
 
@@ -559,4 +565,3 @@ _RULES: dict[type[ast.stmt], Callable[..., str | None]] = {
 }
 if hasattr(ast, "TryStar"):
     _RULES[ast.TryStar] = _try
-assert NONE.value is None and Hidden.NOTHING == 0 and Optimizer  # noqa: S101, PT018

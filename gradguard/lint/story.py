@@ -140,9 +140,12 @@ def _pair(story: Story) -> None:
             optimizer.units[unit] = None
             unit.holders.append(optimizer)
     # What a cleared optimizer holds was not known when it was cleared.
-    for event in story.run.events:
-        if isinstance(event, ClearAt) and event.optimizer is not None and not event.units:
-            event.units = tuple(event.optimizer.units)
+    for happening in story.run.events:
+        match happening:
+            case ClearAt(units=(), optimizer=Optimizer() as optimizer):
+                happening.units = tuple(optimizer.units)
+            case _:
+                continue
     names: dict[str, int] = {}
     for optimizer in {**cleared, **stepped}.values():
         number = names[optimizer.name] = names.get(optimizer.name, 0) + 1
@@ -159,17 +162,35 @@ def _by_holder(optimizer: Optimizer, units: Iterable[Unit]) -> list[Unit]:
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _NOISE = frozenset(
-    "self optim optimizer optimizers opt optimiser net network model module nets models the i a "
-    "local main module".split()
+    [
+        "self",
+        "optim",
+        "optimizer",
+        "optimizers",
+        "opt",
+        "optimiser",
+        "net",
+        "network",
+        "model",
+        "module",
+        "nets",
+        "models",
+        "the",
+        "i",
+        "a",
+        "local",
+        "main",
+        "module",
+    ]
 )
 _SYNONYMS = (
-    frozenset("g gen generator netg".split()),
-    frozenset("d dis disc discriminator netd critic".split()),
-    frozenset("actor policy pi p".split()),
-    frozenset("critic q v value qf vf qnet".split()),
-    frozenset("enc encoder e".split()),
-    frozenset("dec decoder".split()),
-    frozenset("alpha temperature temp ent entropy".split()),
+    frozenset(["g", "gen", "generator", "netg"]),
+    frozenset(["d", "dis", "disc", "discriminator", "netd", "critic"]),
+    frozenset(["actor", "policy", "pi", "p"]),
+    frozenset(["critic", "q", "v", "value", "qf", "vf", "qnet"]),
+    frozenset(["enc", "encoder", "e"]),
+    frozenset(["dec", "decoder"]),
+    frozenset(["alpha", "temperature", "temp", "ent", "entropy"]),
 )
 
 
@@ -234,16 +255,16 @@ def _find_models(story: Story) -> None:
         units.update(optimizer.units)
     groups: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units:
-        holders = tuple(sorted(id(o) for o in unit.holders if o in story.optimizers))
-        key = (_top(unit) or id(unit), holders, tuple(reach.get(unit, ())), unit.bare, unit.shadow)
+        held_by = tuple(sorted(id(o) for o in unit.holders if o in story.optimizers))
+        key = (_top(unit) or id(unit), held_by, tuple(reach.get(unit, ())), unit.bare, unit.shadow)
         groups.setdefault(key, []).append(unit)
     used: dict[str, int] = {}
     tops: dict[object, int] = {}
-    for key in groups:
-        tops[key[0]] = tops.get(key[0], 0) + 1
-    for key, members in groups.items():
+    for group in groups:
+        tops[group[0]] = tops.get(group[0], 0) + 1
+    for group, members in groups.items():
         holders = tuple(o for o in story.optimizers if any(o in u.holders for u in members[:1]))
-        name = _common_name(members, alone=tops[key[0]] == 1)
+        name = _common_name(members, alone=tops[group[0]] == 1)
         part = used[name] = used.get(name, -1) + 1
         model = Model(name, tuple(members), holders, Account((name,), part))
         story.models.append(model)
@@ -259,7 +280,9 @@ def _find_models(story: Story) -> None:
 
 
 def _inside(one: Unit, two: Unit) -> bool:
-    return len(one.path) < len(two.path) and two.path[: len(one.path)] == one.path and bool(one.path)
+    return (
+        len(one.path) < len(two.path) and two.path[: len(one.path)] == one.path and bool(one.path)
+    )
 
 
 def _common_name(units: list[Unit], *, alone: bool) -> str:
@@ -362,9 +385,7 @@ def _holder(model: Model) -> Holder:
     return Holder.SHADOW if model.shadow else Holder.NOBODY
 
 
-def _evidence(
-    story: Story, event: BackwardAt, model: Model, arrivals: list[Arrival]
-) -> Evidence:
+def _evidence(story: Story, event: BackwardAt, model: Model, arrivals: list[Arrival]) -> Evidence:
     arrival = max(arrivals, key=lambda one: (one.enters is not None, one.made is not None))
     name = story.losses[id(event)]
     steps = []

@@ -237,7 +237,6 @@ class Instance(Value):
     """
 
     __slots__ = (
-        "parent",
         "attrs",
         "cls",
         "copied",
@@ -246,6 +245,7 @@ class Instance(Value):
         "made",
         "module",
         "open",
+        "parent",
         "path",
         "unit",
         "wrapped",
@@ -285,13 +285,13 @@ class Parameters(Value):
     """
 
     __slots__ = (
-        "source",
         "complete",
         "grads",
         "named",
         "once",
         "one",
         "part",
+        "source",
         "spent",
         "units",
         "values",
@@ -383,7 +383,11 @@ class Seq(Value):
     __slots__ = ("items", "kind", "rest")
 
     def __init__(
-        self, key: Hashable, items: Iterable[Value] = (), kind: str = "list", rest: Value | None = None
+        self,
+        key: Hashable,
+        items: Iterable[Value] = (),
+        kind: str = "list",
+        rest: Value | None = None,
     ) -> None:
         """Make a sequence."""
         self.key = key
@@ -408,7 +412,7 @@ class Dict(Value):
     __slots__ = ("items", "rest")
 
     def __init__(
-        self, key: Hashable, items: Mapping[object, Value] | None = None, rest: Value | None = None
+        self, key: Hashable, items: Mapping[Any, Value] | None = None, rest: Value | None = None
     ) -> None:
         """Make a mapping."""
         self.key = key

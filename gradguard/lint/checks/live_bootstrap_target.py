@@ -96,5 +96,7 @@ def _discounted(value: Data) -> bool:
         return False
     sides = value.operands[1]
     live = [one for one in sides if isinstance(one, Data) and one.flow]
-    fixed = [one for one in sides if isinstance(one, Const) or (isinstance(one, Data) and not one.flow)]
+    fixed = [
+        one for one in sides if isinstance(one, Const) or (isinstance(one, Data) and not one.flow)
+    ]
     return len(live) == 1 and len(fixed) == 1

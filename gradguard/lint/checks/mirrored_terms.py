@@ -53,10 +53,9 @@ def _both(one: Data, two: Data, third: Data) -> Unit | None:
         arrival = third.flow.get(unit)
         if arrival is None or not arrival.sure:
             continue
-        if not arrival.behind and unit not in one.flow:
-            if any(third.flow[u].behind or u in one.flow for u in third.flow if u is not unit):
-                if unit in _last(two) and not _last(one) & {unit}:
-                    return unit
+        alone = not arrival.behind and unit not in one.flow and unit in _last(two)
+        if alone and any(u in one.flow for u in third.flow):
+            return unit
     return None
 
 

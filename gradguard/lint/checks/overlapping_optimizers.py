@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from gradguard.core.findings import Finding
@@ -44,5 +45,5 @@ def check(story: Story) -> Iterator[Finding]:
 def _in_turn(order: list[Optimizer], one: Optimizer, two: Optimizer) -> bool:
     """Say whether each steps again after the other: not where one replaces the other."""
     turns = [step for step in order if step is one or step is two]
-    changes = sum(1 for a, b in zip(turns, turns[1:], strict=False) if a is not b)
+    changes = sum(1 for a, b in itertools.pairwise(turns) if a is not b)
     return changes >= 2

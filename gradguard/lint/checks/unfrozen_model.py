@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from gradguard.core.findings import Finding
 from gradguard.lint.checks._common import finding
 from gradguard.lint.story import Story
-from gradguard.lint.values import Const, Instance, Parameters, Value
+from gradguard.lint.values import Instance, Parameters
 
 __all__ = ["check"]
 
@@ -32,7 +32,7 @@ def check(story: Story) -> Iterator[Finding]:
                 )
             case "freeze attribute":
                 holder, name = facts
-                if isinstance(holder, Instance) and holder.cls is None or _module(holder):
+                if (isinstance(holder, Instance) and holder.cls is None) or _module(holder):
                     model = ".".join(getattr(holder, "path", ())) or "the module"
                     yield finding(
                         "GG401",
@@ -87,6 +87,3 @@ def _freezes(node: object) -> bool:
         for statement in node.body
         for inner in ast.walk(statement)
     )
-
-
-assert Const and Value  # noqa: S101, PT018

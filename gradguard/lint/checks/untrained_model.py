@@ -27,9 +27,15 @@ def check(story: Story) -> Iterator[Finding]:
         held = set(optimizer.units)
         for source in optimizer.sources:
             for unit in _parts(source, set()):
-                event = reached.get(unit)
-                if event is None or unit in held or unit.holders or unit.opaque or unit.shadow:
+                if (
+                    unit not in reached
+                    or unit in held
+                    or unit.holders
+                    or unit.opaque
+                    or unit.shadow
+                ):
                     continue
+                event = reached[unit]
                 model = story.of_unit.get(unit)
                 if model is None or model.name in reported:
                     continue
