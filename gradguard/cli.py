@@ -22,6 +22,7 @@ from rich.markdown import Markdown
 
 import gradguard
 from gradguard.commands.lint import lint
+from gradguard.commands.run import run
 from gradguard.commands.status import CANNOT_RUN, CLEAN, FINDINGS, INTERRUPTED, CannotRun, Output
 from gradguard.core.codes import Code, UnknownCode, catalogue, code
 
@@ -114,6 +115,7 @@ def commands() -> None:
 
 
 commands.add_command(lint)
+commands.add_command(run)
 
 
 @commands.command()

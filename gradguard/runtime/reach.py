@@ -14,7 +14,7 @@ from gradguard.runtime.graph import Graph, Node
 from gradguard.runtime.registry import Registry
 from gradguard.runtime.sites import Site
 
-__all__ = ["Arrival", "Reading"]
+__all__ = ["Arrival", "Reading", "still_parameter"]
 
 _PARAMETER_ARITHMETIC = frozenset({"MulBackward0", "DivBackward0", "PowBackward0"})
 """Elementwise operations by which a parameter is often scaled before it is used."""
@@ -186,7 +186,7 @@ class Reading:
             node = waiting.pop()
             if node in own:
                 continue
-            if _still_parameter(node, self.graph.edges[node], own, masks[node] == alone):
+            if still_parameter(node, self.graph.edges[node], own, masks[node] == alone):
                 own.add(node)
                 mixing.discard(node)
                 waiting.extend(parents[node])
@@ -198,7 +198,7 @@ class Reading:
         return mask
 
 
-def _still_parameter(node: Node, children: list[Node], own: set[Node], alone: bool) -> bool:
+def still_parameter(node: Node, children: list[Node], own: set[Node], alone: bool) -> bool:
     """Say whether a node makes nothing but another form of the parameters in ``own``.
 
     Transposes, casts and weight norm have no other input; a spectral norm divides the weight by a

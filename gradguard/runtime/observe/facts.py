@@ -1,0 +1,345 @@
+"""Findings that need no policy: optimizers wired wrongly, freezes that fail, graphs cut off."""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gradguard.core.codes import code
+from gradguard.core.events import Backward, Clear, Event, Spend
+from gradguard.core.findings import Finding, Location, Place, Severity, TraceStep
+from gradguard.runtime.observe.census import bits, place_of_program
+
+if TYPE_CHECKING:
+    from gradguard.runtime.observe.story import _Teller
+
+__all__ = ["facts"]
+
+
+def facts(told: _Teller, turns: list[list[Event]]) -> list[Finding]:
+    """Return what the facts of a run betray by themselves."""
+    found = list(_typos(told))
+    found += _copied(told)
+    found += _severed(told)
+    found += _inside_graph(told)
+    found += _overlapping(told)
+    found += _shared(told, turns)
+    found += _moved(told)
+    unfed = list(_unfed(told, turns))
+    found += unfed
+    if not unfed:
+        found += _replaced(told)
+    return found
+
+
+def _finding(
+    number: str,
+    message: str,
+    place: Place,
+    *,
+    loss: str | None = None,
+    model: str | None = None,
+    trace: tuple[TraceStep, ...] = (),
+    help: str | None = None,  # noqa: A002
+    severity: Severity | None = None,
+) -> Finding:
+    entry = code(number)
+    return Finding(
+        entry.code, entry.name, severity or entry.severity, message, place, loss, model, trace, help
+    )
+
+
+def _made(told: _Teller, number: int) -> Place | None:
+    made = told.census.optimizers[number].made
+    return place_of_program(made) if made is not None else None
+
+
+def _typos(told: _Teller) -> Iterator[Finding]:
+    files = {p.where.place.filename for p in told.passages}
+    files |= {code_.co_filename for p in told.passages for code_, _ in p.where.stack}
+    for typo in told.seen.oddities.typos.values():
+        if not typo.mask & told.reached:
+            continue
+        place = next((p for f in sorted(files) for p in _assigned(f, typo.attribute)), None)
+        if place is None:
+            continue
+        model = told.name_of(typo.mask)
+        yield _finding(
+            "GG401",
+            f"`{typo.attribute} = False` freezes nothing: `{model}` is trained",
+            place,
+            model=model,
+            help="`requires_grad_(False)` on the module, or `requires_grad = False` on parameters",
+        )
+
+
+def _assigned(filename: str, attribute: str) -> Iterator[Place]:
+    text = "".join(linecache.getlines(filename))
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if (
+                    isinstance(target, ast.Attribute)
+                    and target.attr == attribute
+                    and not (isinstance(target.value, ast.Name) and target.value.id == "self")
+                ):
+                    yield Place(filename, Location(node.lineno, node.col_offset + 1))
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "setattr"
+            and any(isinstance(a, ast.Constant) and a.value == attribute for a in node.args)
+        ):
+            yield Place(filename, Location(node.lineno, node.col_offset + 1))
+
+
+def _copied(told: _Teller) -> Iterator[Finding]:
+    for target, source, optimizer in told.seen.oddities.copied.values():
+        for passage in told.passages:
+            if passage.live & target.mask and passage.live & source.mask:
+                model = told.name_of(target.mask) if not target.names else target.names[0]
+                yield _finding(
+                    "GG104",
+                    f"`{told.names[passage.number]}` trains `{model}`, a copy that is also "
+                    f"written from `{told.name_of(source.mask)}` between steps",
+                    _made(told, optimizer) or place_of_program(passage.where),
+                    loss=told.names[passage.number],
+                    model=model,
+                    trace=(TraceStep(place_of_program(passage.where), f"reaches `{model}`"),),
+                    help=f"leave `{model}` out of the optimizer, and freeze it",
+                )
+                break
+
+
+def _severed(told: _Teller) -> Iterator[Finding]:
+    for passage in told.seen.oddities.severed:
+        loss = told.names[passage.number]
+        yield _finding(
+            "GG302",
+            f"the graph of `{loss}` ends at once: no model receives gradient",
+            place_of_program(passage.where),
+            loss=loss,
+            help="compute the loss from the models' outputs without `.item()`, NumPy or "
+            "`torch.tensor(...)`",
+        )
+
+
+def _inside_graph(told: _Teller) -> Iterator[Finding]:
+    from gradguard.runtime.names import loss_names
+
+    for where, _ in told.seen.oddities.stale[:1]:
+        loss = next(iter(loss_names(where)), "loss")
+        yield _finding(
+            "GG205",
+            f"an optimizer stepped between the forward and the backward of `{loss}`",
+            place_of_program(where),
+            loss=loss,
+            help="run the forward again after the step, or step after all backward passes",
+        )
+
+
+def _order(told: _Teller) -> list[int]:
+    order: list[int] = []
+    for turn, count in told.seen.tape.story():
+        steps = [h.number for h in turn or () if h.what.value == "step"]
+        order += steps * min(count, 3)
+    return order
+
+
+def _overlapping(told: _Teller) -> Iterator[Finding]:
+    order = _order(told)
+    held = told.census.optimizers
+    for one in range(len(held)):
+        for other in range(one + 1, len(held)):
+            common = held[one].mask & held[other].mask & told.reached
+            if not common or held[one].groups & held[other].groups:
+                continue
+            turns = [n for n in order if n in (one, other)]
+            changes = sum(a != b for a, b in zip(turns, turns[1:], strict=False))
+            if changes < 2:
+                continue
+            model = told.name_of(common)
+            first, second = told._optimizer(one), told._optimizer(other)
+            place = _made(told, one) or _made(told, other)
+            if place is not None:
+                yield _finding(
+                    "GG202",
+                    f"`{model}` is in two optimizers that both step it: `{first}` and `{second}`",
+                    place,
+                    model=model,
+                    help=f"leave `{model}` out of one of them",
+                )
+
+
+def _shared(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
+    """One optimizer steps after two losses in turn, one of which only passes through."""
+    alone: dict[str, dict[str, Backward]] = {}
+    places: dict[str, Place] = {}
+    for turn in turns:
+        backwards = [e for e in turn if isinstance(e, Backward)]
+        steps = [e for e in turn if isinstance(e, Spend)]
+        clears = [e for e in turn if isinstance(e, Clear)]
+        if len({b.loss for b in backwards}) == 1 and len(steps) == 1 and clears:
+            alone.setdefault(steps[0].optimizer, {})[backwards[-1].loss] = backwards[-1]
+            places[steps[0].optimizer] = steps[0].place
+    done: set[tuple[str, str]] = set()
+    for optimizer, losses in alone.items():
+        for direct in losses.values():
+            reached = {d.account for d in direct.deposits}
+            if not reached:
+                continue
+            for through in losses.values():
+                theirs = {d.account for d in through.deposits}
+                if through is direct or not reached < theirs:
+                    continue
+                beyond = theirs - reached
+                part = _whole(told, through.loss)
+                if part is None:
+                    continue
+                own = _mask(told, reached)
+                behind = part.whole.below(own) & _mask(told, beyond)
+                back = part.whole.below(_mask(told, beyond)) & own
+                if behind and not back and (optimizer, through.loss) not in done:
+                    done.add((optimizer, through.loss))
+                    model = told.name_of(own)
+                    yield _finding(
+                        "GG201",
+                        f"`{optimizer}` steps after `{direct.loss}` and after `{through.loss}`, "
+                        f"which only passes through `{model}`",
+                        places[optimizer],
+                        loss=through.loss,
+                        model=model,
+                        trace=(TraceStep(through.place, f"`{through.loss}` runs backward"),),
+                        help=f"give `{model}` an optimizer of its own",
+                    )
+
+
+def _whole(told: _Teller, loss: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return next((p for p in told.passages if told.names[p.number] == loss), None)
+
+
+def _mask(told: _Teller, accounts: object) -> int:
+    mask = 0
+    for own, account in told.atoms:
+        if account in accounts:  # type: ignore[operator]
+            mask |= own
+    return mask
+
+
+def _moved(told: _Teller) -> Iterator[Finding]:
+    for (optimizer, where), mask in told.seen.oddities.moved.items():
+        if not any(p.live & mask for p in told.passages):
+            continue
+        model = told.name_of(mask)
+        name = told._optimizer(optimizer)
+        yield _finding(
+            "GG206",
+            f"`{name}` moves `{model}` although no loss put gradient there",
+            place_of_program(told.seen.places[where]),
+            model=model,
+            help=f"`{name}.zero_grad(set_to_none=True)`: an optimizer skips a gradient that is "
+            "None, not one that is zero",
+        )
+
+
+def _unfed(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
+    """Steps that a loss runs before and that receive nothing from it, nor from anything."""
+    done: set[str] = set()
+    for turn, happened in zip(turns, told.seen.tape.turns(), strict=True):
+        backwards = [e for e in turn if isinstance(e, Backward)]
+        steps = [h for h in happened if h.what.value == "step"]
+        if not backwards or not steps:
+            continue
+        held = 0
+        for step in steps:
+            held |= told.census.optimizers[step.number].mask
+        arrives = 0
+        blind = False
+        for event in backwards:
+            blind |= event.blind
+        for h in happened:
+            if h.what.value == "backward":
+                arrives |= told.passages[h.number].whole.reach
+        if blind or arrives & held or held & told.seen.oddities.fed_by_hand or not arrives:
+            continue
+        if not any(p.requires_grad for p in told.census.tensors(held)) and told.census.tensors(held):
+            continue
+        event, step = backwards[-1], steps[-1]
+        if event.loss in done:
+            continue
+        done.add(event.loss)
+        optimizer = told._optimizer(step.number)
+        model = told.name_of(held)
+        ever = held & told.reached
+        other = any(h.steps and h.mask & arrives for h in told.census.optimizers)
+        place = _made(told, step.number) or event.place
+        if ever and other:
+            yield _finding(
+                "GG301",
+                f"`{event.loss}` does not reach `{model}`, which `{optimizer}` steps after it",
+                event.place,
+                loss=event.loss,
+                model=model,
+                severity=Severity.WARNING,
+                help="look for `detach`, `.data`, `sample()` and `no_grad` on the way, or for "
+                "optimizers that are exchanged",
+            )
+        else:
+            reason = (
+                "which another optimizer holds" if other else "which no optimizer holds"
+            )
+            number = "GG301" if other and not _swapped(told, held, arrives) else "GG203"
+            yield _finding(
+                number,
+                f"`{optimizer}` never receives gradient of `{event.loss}`, which reaches "
+                f"`{told.name_of(arrives)}`, {reason}",
+                event.place if number == "GG301" else place,
+                loss=event.loss,
+                model=model,
+                severity=Severity.WARNING,
+                trace=(TraceStep(event.place, f"`{event.loss}` runs backward"),),
+                help="construct the optimizer from the parameters that the loss trains",
+            )
+
+
+def _swapped(told: _Teller, held: int, arrives: int) -> bool:
+    return bool(held & told.reached)
+
+
+def _replaced(told: _Teller) -> Iterator[Finding]:
+    """Parameters that a loss reaches and no optimizer holds, while old ones are held for nothing."""
+    if told.seen.oddities.fed_by_hand:
+        return
+    stray = told.reached & ~told.trained
+    idle = told.trained & ~told.reached
+    for branch in told.census.branches():
+        if branch.bare or not branch.mask & stray or not branch.mask & told.trained:
+            continue
+        for number, held in enumerate(told.census.optimizers):
+            mine = held.mask & idle
+            if not held.steps or not mine or not held.mask & branch.mask:
+                continue
+            if any(p is not None and p.requires_grad for p in told.census.tensors(mine)) or not (
+                told.census.tensors(mine)
+            ):
+                new = branch.mask & stray
+                if len(list(bits(new))) < 1:
+                    continue
+                model = told.name_of(new)
+                yield _finding(
+                    "GG203",
+                    f"`{model}` is trained by no optimizer: `{told._optimizer(number)}` holds "
+                    "parameters that no loss reaches instead",
+                    _made(told, number) or told.passages[0].where.place,
+                    model=model,
+                    severity=Severity.WARNING,
+                    help="construct the optimizer after the model is complete, or "
+                    "`add_param_group`",
+                )
+                return

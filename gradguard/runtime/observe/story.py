@@ -1,0 +1,424 @@
+"""What an observed program comes to: models, losses, a policy, and what the ledger says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gradguard.core.cases import Case
+from gradguard.core.codes import code
+from gradguard.core.events import Account, Backward, Clear, Deposit, Event, Evidence, Holder, Spend
+from gradguard.core.findings import Finding, Place, TraceStep
+from gradguard.core.flow import FlowMatrix, matrix_of
+from gradguard.core.inference import infer
+from gradguard.core.ledger import Ledger
+from gradguard.core.policy import Policy, Rule, Stance, matches
+from gradguard.runtime.names import loss_names
+from gradguard.runtime.observe.census import Branch, Census, bits, paths, place_of_program
+from gradguard.runtime.observe.declared import written
+from gradguard.runtime.observe.observer import Observer
+from gradguard.runtime.observe.passages import Part, Passage
+from gradguard.runtime.observe.tape import What
+from gradguard.runtime.trail import follow_call
+
+__all__ = ["Story", "tell"]
+
+_REPEATS = 12
+
+
+@dataclass(slots=True)
+class Story:
+    """What was seen.
+
+    Attributes:
+        findings: What was found.
+        matrix: Which loss reaches which model.
+        policy: What was inferred, or declared.
+        unresolved: Names that a policy declares and that the program never used.
+        losses: The names of all losses and terms.
+        models: The names of all models.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    matrix: FlowMatrix | None = None
+    policy: Policy = field(default_factory=lambda: Policy({}))
+    unresolved: list[str] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+
+
+def tell(observer: Observer) -> Story:
+    """Conclude what an observer has seen."""
+    return _Teller(observer).story()
+
+
+class _Teller:
+    def __init__(self, observer: Observer) -> None:
+        self.seen = observer
+        self.census: Census = observer.census
+        self.passages = observer.reader.passages
+        self.stepped = [held for held in self.census.optimizers if held.steps]
+        self.declared = {n: m for n, m in observer.declared.models.items() if m}
+        self.trained = 0
+        for held in self.stepped:
+            self.trained |= held.mask
+        self.reached = 0
+        for passage in self.passages:
+            self.reached |= passage.arrives
+        self.models: dict[str, int] = {}
+        self.holders: dict[int, tuple[int, ...]] = {}
+        self.atoms: list[tuple[int, Account]] = []
+        self.names: dict[int, str] = {}
+        self.found: list[Finding] = []
+        self._group()
+        self._name_losses()
+
+    # Models
+
+    def _held_by(self, number: int) -> tuple[int, ...]:
+        return tuple(
+            n for n, h in enumerate(self.census.optimizers) if h.steps and h.mask >> number & 1
+        )
+
+    def _sign(self, mask: int) -> set[tuple[object, ...]]:
+        """Return the signatures of parameters: who steps them, and which losses reach them."""
+        signs = set()
+        for number in bits(mask & (self.trained | self.reached)):
+            reaching = tuple(p.number for p in self.passages if p.whole.reach >> number & 1)
+            signs.add((self._held_by(number), reaching))
+        return signs
+
+    def _group(self) -> None:
+        relevant = self.trained | self.reached
+        done = 0
+        roots = sorted(self.census.roots, key=lambda r: -r.mask.bit_count())
+        tops: list[Branch] = []
+        for root in roots:
+            if root.names or not any(t.mask & root.mask for t in tops):
+                tops.append(root)
+        chosen: list[tuple[Branch, str]] = []
+        for root in [*tops, *self.census._bare.values()]:
+            if root.mask & relevant & ~done:
+                before = done
+                for branch, name in self._split(root, _best(root, "model")):
+                    if branch.mask & relevant & ~done:
+                        chosen.append((branch, name))
+                        done |= branch.mask
+                assert done >= before
+        left = relevant & ~done
+        for number in bits(left):
+            chosen.append((Branch(1 << number, 1 << number), "parameter"))
+        taken: set[str] = set()
+        for branch, name in chosen:
+            unique, count = name, 2
+            while unique in taken:
+                unique, count = f"{name} ({count})", count + 1
+            taken.add(unique)
+            self.models[unique] = branch.mask & relevant
+        self._divide()
+
+    def _split(self, root: Branch, name: str) -> list[tuple[Branch, str]]:
+        name = root.names[0] if root.names and _nicer(root.names[0], name) else name
+        signs = self._sign(root.mask)
+        parts = [(key, part) for key, part in root.parts]
+        covered = 0
+        for _, part in parts:
+            covered |= part.mask
+        if len(signs) <= 1 or not parts:
+            return [(root, name)]
+        found: list[tuple[Branch, str]] = []
+        for path, part in paths(root, name):
+            if any(part is inner for _, inner in parts):
+                found += self._split(part, path)
+        rest = root.mask & ~covered
+        if rest:
+            found.append((Branch(rest, rest), name))
+        return found
+
+    def _divide(self) -> None:
+        cells: dict[tuple[object, ...], int] = {}
+        for name, mask in self.models.items():
+            for number in bits(mask):
+                owners = tuple(n for n, m in self.declared.items() if m >> number & 1 and n != name)
+                key = (owners, name, self._held_by(number))
+                cells[key] = cells.get(key, 0) | 1 << number
+        parts: dict[tuple[str, ...], int] = {}
+        for (declared, name, _), mask in cells.items():
+            assert isinstance(declared, tuple)
+            assert isinstance(name, str)
+            owners = (*declared, name)
+            number = parts[owners] = parts.get(owners, -1) + 1
+            self.atoms.append((mask, Account(owners, number)))
+
+    def accounts(self, mask: int) -> frozenset[Account]:
+        return frozenset(account for own, account in self.atoms if own & mask)
+
+    # Losses
+
+    def _name_losses(self) -> None:
+        by_name: dict[str, list[Passage]] = {}
+        self.known_as: dict[int, tuple[str, ...]] = {}
+        for passage in self.passages:
+            names = tuple(written(name) for name in loss_names(passage.where))
+            self.known_as[passage.number] = names
+            by_name.setdefault(_loss_name(names), []).append(passage)
+        for name, passages in by_name.items():
+            clusters: list[tuple[int, list[Passage]]] = []
+            for passage in passages:
+                mask, members = passage.whole.reach, [passage]
+                rest = []
+                for other, theirs in clusters:
+                    if other & mask or not other or not mask:
+                        mask, members = mask | other, theirs + members
+                    else:
+                        rest.append((other, theirs))
+                clusters = [*rest, (mask, members)]
+            for count, (_, members) in enumerate(clusters, 1):
+                for passage in members:
+                    self.names[passage.number] = name if count == 1 else f"{name} ({count})"
+
+    def _rule(self, passage: Passage) -> Rule | None:
+        declared = self.seen.declared.policy
+        for name in (self.names[passage.number], *self.known_as[passage.number]):
+            for loss, rule in declared.rules.items():
+                if written(loss) == name or matches(name, loss):
+                    return rule
+        return None
+
+    # Events
+
+    def _deposits(self, part: Part, arrives: int, rule: Rule | None) -> tuple[Deposit, ...]:
+        deposits = []
+        for mask, account in self.atoms:
+            if not mask & arrives:
+                continue
+            around = self._around(mask, account, rule)
+            behind = self.accounts(part.below(around & part.reach)) - {account}
+            held = any(h.mask & mask for h in self.census.optimizers)
+            holder = Holder.OPTIMIZER if held else Holder.NOBODY
+            if not held and self._is_twin(mask):
+                holder = Holder.SHADOW
+            deposits.append(Deposit(account, behind, holder=holder))
+        return tuple(deposits)
+
+    def _around(self, mask: int, account: Account, rule: Rule | None) -> int:
+        """Return the parameters that are judged together with those of an account."""
+        if rule is not None:
+            _, owner = rule.stance(account.owners)
+            return self.declared.get(owner, self.models.get(owner, mask))
+        holders = self._held_by(next(bits(mask)))
+        if not holders:
+            return self.models.get(account.owners[-1], mask)
+        around = mask
+        for own, _ in self.atoms:
+            if self._held_by(next(bits(own))) == holders:
+                around |= own
+        return around
+
+    def _is_twin(self, mask: int) -> bool:
+        branches = list(self.census.branches())
+        mine = [b.shape for b in branches if b.shape and b.mask & mask and not b.bare]
+        return any(b.shape in mine and b.mask & self.trained and not b.mask & mask for b in branches)
+
+    def _backward(self, passage: Passage, name: str, part: Part, rule: Rule | None) -> Backward:
+        arrives = part.reach & passage.arrives
+        live = arrives & passage.live or (arrives if passage.live == 0 and passage.blind else 0)
+        shown = 0
+        for mask, _ in self.atoms:
+            if mask & live:
+                shown |= mask & arrives
+        deposits = self._deposits(part, shown, rule)
+        return Backward(
+            name, deposits, place_of_program(passage.where), blind=passage.blind
+        )
+
+    def _event(self, happened: object, whole: dict[int, Backward]) -> Event | None:
+        what = happened.what  # type: ignore[attr-defined]
+        if what is What.BACKWARD:
+            return whole[happened.number]  # type: ignore[attr-defined]
+        accounts = self.accounts_within(happened.mask)  # type: ignore[attr-defined]
+        if what is What.CLEAR:
+            return Clear(accounts)
+        held = self.census.optimizers[happened.number]  # type: ignore[attr-defined]
+        where = self.seen.places[happened.where]  # type: ignore[attr-defined]
+        return Spend(self._optimizer(happened.number), self.accounts(held.mask), place_of_program(where))  # type: ignore[attr-defined]
+
+    def accounts_within(self, mask: int) -> frozenset[Account]:
+        alive = self.reached
+        return frozenset(a for own, a in self.atoms if own & mask and not own & alive & ~mask)
+
+    def _optimizer(self, number: int) -> str:
+        held = self.census.optimizers[number]
+        name = held.name or held.kind
+        same = [n for n, h in enumerate(self.census.optimizers) if (h.name or h.kind) == name]
+        return name if same[0] == number else f"{name} ({same.index(number) + 1})"
+
+    # Judging
+
+    def story(self) -> Story:
+        whole = {
+            p.number: self._backward(p, self.names[p.number], p.whole, self._rule(p))
+            for p in self.passages
+        }
+        turns = [
+            [event for event in (self._event(h, whole) for h in turn) if event is not None]
+            for turn in self.seen.tape.turns()
+        ]
+        inferred = infer(event for turn in turns for event in turn)
+        rules: dict[str, Rule] = dict(inferred.rules)
+        terms: dict[int, list[Backward]] = {}
+        declared = self.seen.declared.policy
+        used: set[str] = set()
+        for passage in self.passages:
+            rule = self._rule(passage)
+            if rule is not None:
+                rules[self.names[passage.number]] = rule
+                used |= {n for n, r in declared.rules.items() if r is rule}
+                continue
+            for name, told in passage.terms.items():
+                rule = declared.rules.get(name) or next(
+                    (r for n, r in declared.rules.items() if written(n) == name), None
+                )
+                if rule is not None:
+                    used |= {n for n, r in declared.rules.items() if r is rule}
+                    rules[name] = rule
+                    event = self._backward(passage, name, told.part, rule)
+                    terms.setdefault(passage.number, []).append(event)
+        self._reached_musts(rules, whole, terms)
+        ledger = self._replay(Policy(rules), turns, whole, terms)
+        ledger.end()
+        self.found += [self._told(case) for case in ledger._cases.by_cause.values()]
+        from gradguard.runtime.observe.facts import facts
+
+        self.found += facts(self, turns)
+        names = [*self.declared, *self.models]
+        matrix = matrix_of(ledger, dict.fromkeys(names))
+        unresolved = [n for n in declared if n not in used]
+        unresolved += [
+            n
+            for n, mask in self.seen.declared.models.items()
+            if not mask and not any(matches(model, n) for model in names)
+        ]
+        return Story(
+            [f for f in self.found if code(f.code).on_by_default],
+            matrix,
+            Policy(rules),
+            unresolved,
+            list(dict.fromkeys([*self.names.values(), *(t for p in self.passages for t in p.terms)])),
+            names,
+        )
+
+    def _reached_musts(
+        self, rules: dict[str, Rule], whole: dict[int, Backward], terms: dict[int, list[Backward]]
+    ) -> None:
+        """Judge hunger over the run: what was reached once is not starved."""
+        reached: dict[str, set[str]] = {}
+        for event in (*whole.values(), *(e for every in terms.values() for e in every)):
+            found = reached.setdefault(event.loss, set())
+            found.update(o for deposit in event.deposits for o in deposit.account.owners)
+        for loss, rule in list(rules.items()):
+            fed = {m for m in rule.demanded if any(matches(o, m) for o in reached.get(loss, ()))}
+            if fed:
+                only = None if rule.only is None else rule.only - fed
+                rules[loss] = Rule(only, rule.must - fed, rule.may | fed, rule.never)
+
+    def _replay(
+        self,
+        policy: Policy,
+        turns: list[list[Event]],
+        whole: dict[int, Backward],
+        terms: dict[int, list[Backward]],
+    ) -> Ledger:
+        names = [*self.declared, *self.models]
+        ledger = Ledger(policy, names)
+        by_event = {id(event): number for number, event in whole.items()}
+        numbers = {turn: n for n, turn in enumerate(self.seen.tape.turns())}
+        for turn, count in self.seen.tape.story():
+            if turn is None:
+                ledger.clear([account for _, account in self.atoms])
+                continue
+            for _ in range(min(count, _REPEATS)):
+                for event in turns[numbers[turn]]:
+                    ledger.post(event)
+                    for term in terms.get(by_event.get(id(event), -1), ()):
+                        ledger.post(term, joint=True)
+        return ledger
+
+    def _told(self, case: Case) -> Finding:
+        """Give a finding its path through the source."""
+        finding = case.finding
+        if finding.loss is None or finding.model is None or finding.code not in ("GG101", "GG103", "GG104"):
+            return finding
+        mask = self.declared.get(finding.model, self.models.get(finding.model, 0))
+        for passage in self.passages:
+            if finding.loss != self.names[passage.number] and finding.loss not in passage.terms:
+                continue
+            evidence = self._evidence(passage, finding.loss, finding.model, mask)
+            if evidence is not None and evidence.place is not None:
+                from dataclasses import replace
+
+                own = [step for step in finding.trace if step.place != place_of_program(passage.where)]
+                return replace(
+                    finding,
+                    place=evidence.place,
+                    trace=(*evidence.trace, *own),
+                    help=evidence.help or finding.help,
+                )
+        return finding
+
+    def _evidence(self, passage: Passage, loss: str, model: str, mask: int) -> Evidence | None:
+        best: tuple[int, int] | None = None
+        for own in passage.leads:
+            common = own & mask
+            if common and own & ~mask == 0 and (best is None or common.bit_count() > best[0]):
+                best = common.bit_count(), own
+        if best is None:
+            return None
+        lead = passage.leads[best[1]][0]
+        steps = [TraceStep(lead.made.place, f"`{model}`'s output, carries gradient")]
+        place: Place = lead.made.place
+        if lead.taken is not None:
+            name = next((n for n, m in self.models.items() if m & lead.taken[0]), "")
+            place = lead.taken[1].place
+            steps.append(TraceStep(place, f"enters `{name}`, and with it `{loss}`, here"))
+        else:
+            trail = follow_call(lead.made, passage.where, (loss, *self.known_as[passage.number]))
+            if trail is not None and trail.entry.place != place:
+                place = trail.entry.place
+                steps.append(TraceStep(place, f"enters `{loss}` here"))
+        reached = (mask & passage.arrives).bit_count()
+        steps.append(
+            TraceStep(
+                place_of_program(passage.where),
+                f"{reached} of {mask.bit_count()} `{model}` parameters receive gradient",
+            )
+        )
+        return Evidence(tuple(steps), None, place)
+
+    def name_of(self, mask: int) -> str:
+        """Return the names of the models that hold parameters."""
+        found = [name for name, own in self.models.items() if own & mask]
+        return ", ".join(found[:3]) or "model"
+
+
+def _best(branch: Branch, fallback: str) -> str:
+    return branch.names[0] if branch.names else (branch.kind or fallback)
+
+
+def _nicer(name: str, than: str) -> bool:
+    return name.count(".") + name.count("[") <= than.count(".") + than.count("[")
+
+
+def _loss_name(names: Iterable[str]) -> str:
+    """Choose the last plain name: what callers call the argument of a helper."""
+    every = list(names)
+    plain = [n for n in every if n.replace(".", "").replace("_", "").isalnum() or n.endswith("]")]
+    return (plain or every or ["loss"])[-1] if len(plain) < 2 else _chosen(plain)
+
+
+def _chosen(plain: list[str]) -> str:
+    with_loss = [n for n in plain if "loss" in n.lower() or "cost" in n.lower()]
+    return (with_loss or plain)[-1] if with_loss else plain[0]
+
+
+assert Stance  # noqa: S101

@@ -1,0 +1,106 @@
+"""Which nodes each module made: the calls of everything that holds parameters."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Callable
+from threading import get_ident
+from types import FrameType
+from typing import Any
+
+from torch import nn
+
+from gradguard.runtime.calls import Calls, Track, here, sequence_number
+from gradguard.runtime.names import called_name
+from gradguard.runtime.observe.census import Branch, Census
+from gradguard.runtime.registry import Registry
+from gradguard.runtime.sites import site
+
+__all__ = ["Visits"]
+
+_KEPT = 4096
+_NOTHING = frozenset[int]()
+
+
+class Visits(Calls):
+    """Records the calls of modules, of those inside library modules nothing.
+
+    Args:
+        census: Where modules are taken down at their first call.
+    """
+
+    def __init__(self, census: Census) -> None:
+        """Begin without calls."""
+        super().__init__(Registry({}))
+        self._census = census
+        self._known: dict[int, tuple[weakref.ref[nn.Module], Branch | None, frozenset[int]]] = {}
+
+    def forget(self) -> None:
+        """Look modules up anew."""
+        self._known.clear()
+
+    def called(
+        self,
+        original: Callable[..., Any],
+        module: nn.Module,
+        args: Any,
+        kwargs: Any,
+        *,
+        alone: bool = False,
+    ) -> Any:
+        """Run a call of ``module`` and record what it made."""
+        known = self._known.get(id(module))
+        if known is None or known[0]() is not module:
+            known = self._meet(module, sys._getframe(1))
+        branch = known[1]
+        if branch is None or sequence_number is None:
+            return original(module, *args, **kwargs)
+        track = branch.track
+        thread = get_ident()
+        if thread in track.inside:
+            return original(module, *args, **kwargs)
+        where = site(sys._getframe(1), depth=3)
+        track.inside.add(thread)
+        before = here.quiet
+        if alone and known[2]:
+            here.quiet = known[2]
+        start = sequence_number()
+        try:
+            return original(module, *args, **kwargs)
+        finally:
+            end = sequence_number()
+            here.quiet = before
+            track.inside.discard(thread)
+            if end == start:
+                track.silent = where
+            else:
+                track.calls.append((start, end, where))
+                if thread not in track.threads:
+                    track.threads.add(thread)
+                if len(track.calls) >= _KEPT:
+                    del track.calls[: _KEPT // 2]
+
+    def _meet(
+        self, module: nn.Module, frame: FrameType
+    ) -> tuple[weakref.ref[nn.Module], Branch | None, frozenset[int]]:
+        branch = self._census.branch(module)
+        if branch is None and next(module.parameters(), None) is not None:
+            branch = self._census.enter(module)
+            if branch is not None and not branch.names:
+                name = called_name(site(frame), type(module).__name__)
+                self._census.named(branch, name)
+                self._census.learn(frame)
+                branch = self._census.branch(module)
+        quiet = _NOTHING
+        if branch is not None and type(module).__module__.startswith("torch.nn."):
+            inside = [inner for inner in module.modules() if inner is not module]
+            if all(type(inner).__module__.startswith("torch.nn.") for inner in inside):
+                quiet = frozenset(id(inner) for inner in inside)
+        known = (weakref.ref(module), branch, quiet)
+        self._known[id(module)] = known
+        return known
+
+    def tracks_of(self, branches: list[Branch]) -> list[Track]:
+        """Return the tracks of branches."""
+        return [branch.track for branch in branches]
