@@ -159,9 +159,9 @@ def _report(findings: list[Finding], story: Any, output_format: Format, page: Pa
     else:
         click.echo(render(findings, format=output_format, matrix=story.matrix), nl=False)
     if page is not None:
-        from gradguard.report import save
+        from gradguard.report import html, save
 
-        save(page, findings, matrix=story.matrix)
+        save(page, html(findings, matrix=story.matrix))
 
 
 def _write(path: Path, policy: Policy) -> None:
