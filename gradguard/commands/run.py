@@ -161,7 +161,7 @@ def _report(findings: list[Finding], story: Any, output_format: Format, page: Pa
     if page is not None:
         from gradguard.report import html, save
 
-        save(page, html(findings, matrix=story.matrix))
+        save(page, html(findings, matrix=story.matrix, timeline=story.timeline))
 
 
 def _write(path: Path, policy: Policy) -> None:

@@ -13,6 +13,7 @@ from gradguard.core.flow import FlowMatrix, matrix_of
 from gradguard.core.inference import infer
 from gradguard.core.ledger import Ledger
 from gradguard.core.policy import Policy, Rule, Stance, matches
+from gradguard.core.timeline import Timeline
 from gradguard.runtime.names import loss_names
 from gradguard.runtime.observe.census import Branch, Census, bits, paths, place_of_program
 from gradguard.runtime.observe.declared import written
@@ -37,6 +38,7 @@ class Story:
         unresolved: Names that a policy declares and that the program never used.
         losses: The names of all losses and terms.
         models: The names of all models.
+        timeline: The first events of the ledger.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -45,6 +47,7 @@ class Story:
     unresolved: list[str] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
+    timeline: Timeline | None = None
 
 
 def tell(observer: Observer) -> Story:
@@ -285,7 +288,8 @@ class _Teller:
                     event = self._backward(passage, name, told.part, rule)
                     terms.setdefault(passage.number, []).append(event)
         self._reached_musts(rules, whole, terms)
-        ledger = self._replay(Policy(rules), turns, whole, terms)
+        timeline = Timeline(Policy(rules), [*self.declared, *self.models])
+        ledger = self._replay(Policy(rules), turns, whole, terms, timeline)
         ledger.end()
         self.found += [self._told(case) for case in ledger._cases.by_cause.values()]
         from gradguard.runtime.observe.facts import facts
@@ -306,6 +310,7 @@ class _Teller:
             unresolved,
             list(dict.fromkeys([*self.names.values(), *(t for p in self.passages for t in p.terms)])),
             names,
+            timeline,
         )
 
     def _reached_musts(
@@ -328,9 +333,11 @@ class _Teller:
         turns: list[list[Event]],
         whole: dict[int, Backward],
         terms: dict[int, list[Backward]],
+        timeline: Timeline,
     ) -> Ledger:
         names = [*self.declared, *self.models]
         ledger = Ledger(policy, names)
+        ledger.timeline = timeline
         by_event = {id(event): number for number, event in whole.items()}
         numbers = {turn: n for n, turn in enumerate(self.seen.tape.turns())}
         for turn, count in self.seen.tape.story():
