@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Hashable
 
 from gradguard.lint import calls, names
@@ -89,6 +90,11 @@ def unknown(
     return made
 
 
+_CALLED_USES = frozenset("zero_grad eval train state_dict load_state_dict copied".split())
+_WORDS = re.compile(
+    r"(?:^|_)(?:model|nets?|network|policy|actor|critic|generator|discriminator|encoder|decoder|"
+    r"teacher|student|q_?(?:func|function|net|network)?\d?|vf?|qf\d?|net_?[dg])(?:_|$)"
+)
 _MODEL_USES = frozenset({"parameters", "named_parameters", "named_modules", "children", "buffers"})
 _OPTIMIZER_WORDS = ("optim", "opt")
 
@@ -107,7 +113,9 @@ def taken_for(run: Run, key: Hashable, path: tuple[str, ...]) -> str:
         return "optimizer"
     if "step" in uses and any(word in named for word in _OPTIMIZER_WORDS):
         return "optimizer"
-    if "called" in uses and uses & {"zero_grad", "eval", "train", "state_dict", "load_state_dict"}:
+    if "called" in uses and uses & _CALLED_USES:
+        return "model"
+    if "called" in uses and path and _WORDS.search(path[-1].lower()):
         return "model"
     if "zero_grad" in uses and "param_groups" not in uses:
         return "model"
@@ -393,6 +401,10 @@ def _label(value: Value, path: tuple[str, ...], depth: int) -> None:
             if _dangling(value.path):
                 value.path = path
         case Data():
+            if "leaf" in value.tags:
+                for unit in value.flow:
+                    if unit.tensor and _dangling(unit.path):
+                        unit.path = path
             if not value.name and path and not path[-1].startswith("["):
                 value.name = (
                     path[-1] if len(path) == 1 or path[0] != "self" else ".".join(path[-2:])

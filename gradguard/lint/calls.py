@@ -173,7 +173,12 @@ def _call_unknown(
     made = opaque(run, args, kwargs, frame.site(node))
     if func.unknown:
         made.hidden = max(made.hidden, Hidden.ARGUMENT)
-    made.key = run.key("called", func.key, *(arg.key for arg in args))
+    made.key = run.key("called", func.key, frame.site(node), tuple(run.stack))
+    if func.unknown and not made.flow and not made.cuts and made.hidden != Hidden.SWALLOWED:
+        shaped = events.optimizer_by_shape(run, made, func, args, kwargs, frame.site(node))
+        if shaped is not made:
+            return shaped
+        return attributes.unknown(run, made.key, (), frame.site(node))
     return events.optimizer_by_shape(run, made, func, args, kwargs, frame.site(node))
 
 

@@ -9,6 +9,7 @@ from gradguard.lint.carry import carried, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import BackwardAt, ClearAt, Frame, Run, StepAt, WriteAt
 from gradguard.lint.values import (
+    Arrival,
     NONE,
     Const,
     Data,
@@ -165,9 +166,19 @@ def require_gradient(run: Run, holder: Data, value: Value, site: Site) -> None:
     wants = not (isinstance(value, Const) and not value.value)
     if holder.unknown:
         run.witness(holder.key, "requires_grad")
-    if wants and not holder.flow and holder.cuts:
-        run.note("leaf again", site, holder)
+    if wants and not holder.flow and not (holder.unknown and not holder.cuts):
+        if holder.cuts:
+            run.note("leaf again", site, holder)
+        unit = leaf(run, site)
+        holder.flow = {unit: Arrival(frozenset(), None, None, sure=True)}
     holder.tags |= {"leaf"}
+
+
+def leaf(run: Run, site: Site) -> Unit:
+    """Make the parameters that a tensor becomes when it is told to require gradient."""
+    unit = run.unit(run.key("leaf", site, len(run.stack), len(run.units)), (), bare=True)
+    unit.made, unit.tensor = site, True
+    return unit
 
 
 def set_on_parameters(run: Run, holder: Parameters, name: str, value: Value, site: Site) -> None:
@@ -253,7 +264,7 @@ def held_units(
                 complete = complete and whole
             return units, complete
         case Data():
-            return list(params.flow), False
+            return list(params.flow), "leaf" in params.tags
         case _:
             return [], isinstance(params, Const)
 

@@ -89,6 +89,4 @@ def _confidence(
     if finding.code == "GG101" and not model.holders:
         # That no optimizer holds it is a claim of absence; only a copy is known to be none's.
         return Confidence.LOW
-    if story.unpaired and finding.code != "GG103":
-        return Confidence.LOW
     return Confidence.HIGH

@@ -96,7 +96,7 @@ def _foreign(run: Run, name: str, args: Args, kwargs: Kwargs, frame: Frame, node
         return found
     if made.flow or made.cuts or made.hidden == Hidden.SWALLOWED:
         return made
-    key = run.key("library call", name, site, *(arg.key for arg in args[:2]))
+    key = run.key("library call", name, site, tuple(run.stack))
     return attributes.unknown(run, key, (), site)
 
 
@@ -162,9 +162,9 @@ def tensor_function(
         if short in ("tensor", "as_tensor", "from_numpy", "Tensor", "FloatTensor", "new_tensor"):
             have = gather(given)
             made.cuts = {**have.cuts, **dict.fromkeys(have.flow, (site, f"torch.{short}"))}
-            wants = kwargs.get("requires_grad")
-            if isinstance(wants, Const) and wants.value and made.cuts:
-                run.note("leaf again", site, made)
+        wants = kwargs.get("requires_grad")
+        if isinstance(wants, Const) and wants.value:
+            events.require_gradient(run, made, wants, site)
         return made
     if short in CUTS:
         made = cut(run, Seq(None, given), site, short)
@@ -486,8 +486,8 @@ def _copied(run: Run, value: Value, seen: dict[int, Value], frame: Frame, node: 
             return Dict(run.fresh(), entries, rest)
         case Data() if value.unknown and not value.flow:
             key = run.key("copy", value.key, frame.site(node))
-            uses = run.evidence.uses.get(value.key)
-            if uses and attributes.taken_for(run, value.key, value.path) == "model":
+            run.witness(value.key, "copied")
+            if attributes.taken_for(run, value.key, value.path) == "model":
                 run.witness(key, "model")
             return attributes.unknown(run, key, (), frame.site(node))
         case _:

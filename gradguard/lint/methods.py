@@ -471,11 +471,10 @@ def _of_unknown(
     func: Data | None,
 ) -> Value:
     """Call a method of something of which nothing is known."""
-    given = [*args, *kwargs.values()]
     site = frame.site(node)
     if name in ("to", "cuda", "cpu", "float", "train", "eval", "requires_grad_", "double", "half"):
         return receiver
-    key = run.key("method", receiver.key, name, *(arg.key for arg in given))
+    key = run.key("method", receiver.key, name, site, tuple(run.stack))
     if func is not None and func.unknown:
         run.witness(func.key, "called")
     made = calls.opaque(run, args, kwargs, site)

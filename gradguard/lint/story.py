@@ -108,6 +108,9 @@ class Story:
 def tell(run: Run) -> Story:
     """Tell what an execution did."""
     story = Story(run)
+    for event in story.backwards:
+        # A tensor that requires gradient and that nobody optimizes counts for nothing.
+        event.flow = {u: a for u, a in event.flow.items() if not u.tensor or u.holders}
     _pair(story)
     _find_models(story)
     _name_losses(story)

@@ -87,6 +87,7 @@ class Unit:
         opaque: True if it stands for a model that was never seen being built.
         holders: Optimizers that were built over it.
         escaped: True once something unknown was given the means to change it.
+        tensor: True for a tensor that was told to require gradient: a parameter if optimized.
         made: Where it was constructed.
     """
 
@@ -99,6 +100,7 @@ class Unit:
     opaque: bool = False
     holders: list[Optimizer] = field(default_factory=list)
     escaped: bool = False
+    tensor: bool = False
     made: Site | None = None
     owner: Instance | None = None
 

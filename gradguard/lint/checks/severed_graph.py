@@ -17,7 +17,12 @@ def check(story: Story) -> Iterator[Finding]:
     reported: set[str] = set()
     for event in story.backwards:
         loss, name = event.loss, story.losses[id(event)]
-        if loss.flow or loss.hidden != Hidden.NOTHING or loss.unknown or name in reported:
+        if (
+            any(not unit.tensor for unit in loss.flow)
+            or loss.hidden != Hidden.NOTHING
+            or loss.unknown
+            or name in reported
+        ):
             continue
         trainable = {
             unit: cut for unit, cut in loss.cuts.items() if unit.holders and unit.frozen is False
