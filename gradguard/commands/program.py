@@ -163,7 +163,9 @@ def when_imported(name: str, then: Callable[[], None]) -> None:
 
     class Finder:
         @staticmethod
-        def find_spec(wanted: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        def find_spec(
+            wanted: str, _path: object = None, _target: object = None
+        ) -> ModuleSpec | None:
             if wanted != name:
                 return None
             sys.meta_path.remove(Finder)  # type: ignore[arg-type]

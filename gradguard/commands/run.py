@@ -36,7 +36,9 @@ _FAILS = {
     show_default=True,
     help="What to write.",
 )
-@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Also write a page.")
+@click.option(
+    "--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Also write a page."
+)
 @click.option(
     "--fail-on",
     type=click.Choice(list(_FAILS)),
@@ -168,7 +170,9 @@ def _write(path: Path, policy: Policy) -> None:
     lines = ["[policy]"]
     for loss, rule in policy.to_dict().items():
         parts = ", ".join(
-            f"{key} = [{', '.join(_quoted(name) for name in names)}]" for key, names in rule.items() if names
+            f"{key} = [{', '.join(_quoted(name) for name in names)}]"
+            for key, names in rule.items()
+            if names
         )
         if parts:
             lines.append(f"{_quoted(loss)} = {{ {parts} }}")

@@ -268,7 +268,9 @@ def _unfed(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
                 arrives |= told.passages[h.number].whole.reach
         if blind or arrives & held or held & told.seen.oddities.fed_by_hand or not arrives:
             continue
-        if not any(p.requires_grad for p in told.census.tensors(held)) and told.census.tensors(held):
+        if not any(p.requires_grad for p in told.census.tensors(held)) and told.census.tensors(
+            held
+        ):
             continue
         event, step = backwards[-1], steps[-1]
         if event.loss in done:
@@ -291,9 +293,7 @@ def _unfed(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
                 "optimizers that are exchanged",
             )
         else:
-            reason = (
-                "which another optimizer holds" if other else "which no optimizer holds"
-            )
+            reason = "which another optimizer holds" if other else "which no optimizer holds"
             number = "GG301" if other and not _swapped(told, held, arrives) else "GG203"
             yield _finding(
                 number,

@@ -86,7 +86,12 @@ class Oddities:
         for parameter in self._census.tensors(mask):
             number = self._census.number(parameter)
             for key, value in getattr(parameter, "__dict__", {}).items():
-                if value is False and parameter.requires_grad and _resembles(key) and number is not None:
+                if (
+                    value is False
+                    and parameter.requires_grad
+                    and _resembles(key)
+                    and number is not None
+                ):
                     self._typo(key, 1 << number)
         for branch in self._census.branches():
             module = branch.module() if branch.module is not None else None

@@ -181,7 +181,7 @@ class Reader:
         for _, number, leaf in known:
             if not inputs or id(leaf) in inputs:
                 reach |= 1 << number
-        called = self._called(graph, reach)
+        called = self._called(graph)
         behind = self._behind(graph, known, masks, called)
         terms = terms_of(run, self.wanted)
         key = (
@@ -249,7 +249,7 @@ class Reader:
                 found.append((node, number, leaf))
         return found
 
-    def _called(self, graph: Graph, reach: int) -> list[_Called]:
+    def _called(self, graph: Graph) -> list[_Called]:
         """Return the modules that made nodes of the graph, with these nodes."""
         numbers, _ = graph.numbered
         if not numbers:
@@ -257,7 +257,7 @@ class Reader:
         found = []
         here = {get_ident()}
         for branch in self._census.branches():
-            if not branch.mask & reach or not branch.track.calls:
+            if not branch.track.calls:
                 continue
             made: dict[Node, tuple[int, Site]] = {}
             for start, end, where in branch.track.since(numbers[0]):
@@ -326,7 +326,7 @@ def _taken(
         if not others:
             waiting.extend(graph.parents[node])
             continue
-        _, other, where = min(others, key=lambda one: one[0])
+        _, other, where = max(others, key=lambda one: one[0])
         number = node._sequence_nr()
         if best is None or number < best[0]:
             best = (number, other.mask, where)

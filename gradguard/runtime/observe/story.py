@@ -12,7 +12,8 @@ from gradguard.core.findings import Finding, Place, TraceStep
 from gradguard.core.flow import FlowMatrix, matrix_of
 from gradguard.core.inference import infer
 from gradguard.core.ledger import Ledger
-from gradguard.core.policy import Policy, Rule, Stance, matches
+from gradguard.core.policy import Policy, Rule, matches
+from gradguard.core.verdicts import Saw
 from gradguard.core.timeline import Timeline
 from gradguard.runtime.names import loss_names
 from gradguard.runtime.observe.census import Branch, Census, bits, paths, place_of_program
@@ -20,6 +21,7 @@ from gradguard.runtime.observe.declared import written
 from gradguard.runtime.observe.observer import Observer
 from gradguard.runtime.observe.passages import Part, Passage
 from gradguard.runtime.observe.tape import What
+from gradguard.runtime.sites import Site, _place
 from gradguard.runtime.trail import follow_call
 
 __all__ = ["Story", "tell"]
@@ -208,11 +210,12 @@ class _Teller:
         """Return the parameters that are judged together with those of an account."""
         if rule is not None:
             _, owner = rule.stance(account.owners)
-            return self.declared.get(owner, self.models.get(owner, mask))
+            around = mask | self.declared.get(owner, self.models.get(owner, mask))
+        else:
+            around = mask | self.models.get(account.owners[-1], mask)
         holders = self._held_by(next(bits(mask)))
         if not holders:
-            return self.models.get(account.owners[-1], mask)
-        around = mask
+            return around
         for own, _ in self.atoms:
             if self._held_by(next(bits(own))) == holders:
                 around |= own
@@ -221,7 +224,9 @@ class _Teller:
     def _is_twin(self, mask: int) -> bool:
         branches = list(self.census.branches())
         mine = [b.shape for b in branches if b.shape and b.mask & mask and not b.bare]
-        return any(b.shape in mine and b.mask & self.trained and not b.mask & mask for b in branches)
+        return any(
+            b.shape in mine and b.mask & self.trained and not b.mask & mask for b in branches
+        )
 
     def _backward(self, passage: Passage, name: str, part: Part, rule: Rule | None) -> Backward:
         arrives = part.reach & passage.arrives
@@ -231,9 +236,7 @@ class _Teller:
             if mask & live:
                 shown |= mask & arrives
         deposits = self._deposits(part, shown, rule)
-        return Backward(
-            name, deposits, place_of_program(passage.where), blind=passage.blind
-        )
+        return Backward(name, deposits, place_of_program(passage.where), blind=passage.blind)
 
     def _event(self, happened: object, whole: dict[int, Backward]) -> Event | None:
         what = happened.what  # type: ignore[attr-defined]
@@ -244,7 +247,9 @@ class _Teller:
             return Clear(accounts)
         held = self.census.optimizers[happened.number]  # type: ignore[attr-defined]
         where = self.seen.places[happened.where]  # type: ignore[attr-defined]
-        return Spend(self._optimizer(happened.number), self.accounts(held.mask), place_of_program(where))  # type: ignore[attr-defined]
+        return Spend(
+            self._optimizer(happened.number), self.accounts(held.mask), place_of_program(where)
+        )  # type: ignore[attr-defined]
 
     def accounts_within(self, mask: int) -> frozenset[Account]:
         alive = self.reached
@@ -308,7 +313,9 @@ class _Teller:
             matrix,
             Policy(rules),
             unresolved,
-            list(dict.fromkeys([*self.names.values(), *(t for p in self.passages for t in p.terms)])),
+            list(
+                dict.fromkeys([*self.names.values(), *(t for p in self.passages for t in p.terms)])
+            ),
             names,
             timeline,
         )
@@ -354,7 +361,14 @@ class _Teller:
     def _told(self, case: Case) -> Finding:
         """Give a finding its path through the source."""
         finding = case.finding
-        if finding.loss is None or finding.model is None or finding.code not in ("GG101", "GG103", "GG104"):
+        if (
+            finding.loss is None
+            or finding.model is None
+            or finding.code not in ("GG101", "GG103", "GG104")
+        ):
+            return finding
+        if case.saw not in (Saw.LEAK, Saw.LIVE_SHADOW, Saw.LEAK_APPLIED):
+            # What is passed through has to be cleared or filtered, not cut where it enters.
             return finding
         mask = self.declared.get(finding.model, self.models.get(finding.model, 0))
         for passage in self.passages:
@@ -364,7 +378,9 @@ class _Teller:
             if evidence is not None and evidence.place is not None:
                 from dataclasses import replace
 
-                own = [step for step in finding.trace if step.place != place_of_program(passage.where)]
+                own = [
+                    step for step in finding.trace if step.place != place_of_program(passage.where)
+                ]
                 return replace(
                     finding,
                     place=evidence.place,
@@ -386,7 +402,7 @@ class _Teller:
         place: Place = lead.made.place
         if lead.taken is not None:
             name = next((n for n, m in self.models.items() if m & lead.taken[0]), "")
-            place = lead.taken[1].place
+            place = _entry(lead.made, lead.taken[1])
             steps.append(TraceStep(place, f"enters `{name}`, and with it `{loss}`, here"))
         else:
             trail = follow_call(lead.made, passage.where, (loss, *self.known_as[passage.number]))
@@ -408,6 +424,15 @@ class _Teller:
         return ", ".join(found[:3]) or "model"
 
 
+def _entry(made: Site, taken: Site) -> Place:
+    """Return where an output is taken in, in the function that made it if it is there."""
+    codes = [code for code, _ in made.stack]
+    for code_, offset in taken.stack:
+        if code_ in codes:
+            return _place(code_, offset)
+    return taken.place
+
+
 def _best(branch: Branch, fallback: str) -> str:
     return branch.names[0] if branch.names else (branch.kind or fallback)
 
@@ -426,6 +451,3 @@ def _loss_name(names: Iterable[str]) -> str:
 def _chosen(plain: list[str]) -> str:
     with_loss = [n for n in plain if "loss" in n.lower() or "cost" in n.lower()]
     return (with_loss or plain)[-1] if with_loss else plain[0]
-
-
-assert Stance  # noqa: S101
