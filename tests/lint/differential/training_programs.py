@@ -144,7 +144,7 @@ class _Writer:
             "apply": [f"{name} = apply({model}, {one})"],
             "quiet": [f"{name} = quiet({model}, {one})"],
             "join": [f"{name} = {one} + {two}"],
-            "product": [f"{name} = torch.cat([{one}, {two}], 1)[:, :4] * 0.5"],
+            "product": [f"{name} = torch.cat([{one}, {two}], 1)[:, 2:6] * 0.5"],
             "both": [
                 f"{name} = {one}",
                 f"for m in ({model}, {self.models[0]}):",
