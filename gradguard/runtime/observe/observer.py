@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -280,4 +279,3 @@ class Observer:
         return optimizer_name(where, type(optimizer).__name__)
 
 
-assert torch  # noqa: S101
