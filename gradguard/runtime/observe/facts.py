@@ -280,7 +280,6 @@ def _unfed(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
         model = told.name_of(held)
         ever = held & told.reached
         other = any(h.steps and h.mask & arrives for h in told.census.optimizers)
-        place = _made(told, step.number) or event.place
         if ever and other:
             yield _finding(
                 "GG301",
@@ -299,7 +298,7 @@ def _unfed(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
                 number,
                 f"`{optimizer}` never receives gradient of `{event.loss}`, which reaches "
                 f"`{told.name_of(arrives)}`, {reason}",
-                event.place if number == "GG301" else place,
+                event.place,
                 loss=event.loss,
                 model=model,
                 severity=Severity.WARNING,
