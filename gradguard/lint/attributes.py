@@ -350,6 +350,10 @@ def put(run: Run, holder: Value, name: str, value: Value, frame: Frame, node: as
             if holder.wrapped is not None and name not in holder.attrs:
                 put(run, holder.wrapped, name, value, frame, node)
                 return
+            if holder.unit is not None and name == "weight" and _tied(value):
+                assert isinstance(value, Parameters)  # noqa: S101
+                holder.unit = value.units[0]
+                return
             holder.attrs[name] = value
         case Parameters():
             calls.set_on_parameters(run, holder, name, value, site)
@@ -372,6 +376,11 @@ def put(run: Run, holder: Value, name: str, value: Value, frame: Frame, node: as
             names.global_scope(run, holder.file).names[name] = value
         case _:
             return
+
+
+def _tied(value: Value) -> bool:
+    """Say whether a layer is given the weight of another."""
+    return isinstance(value, Parameters) and value.one and len(value.units) == 1
 
 
 def label(value: Value, part: str, holder: Instance | None) -> None:

@@ -271,6 +271,7 @@ def _flips(
     missed = [door.node for door in doors if id(door.node) not in visited]
     if not missed:
         return
+    leading = _leading(file.tree, {id(node) for node in missed})
     tests = {id(node): key for key, (node, _) in run.open.items()}
     seen: set[Hashable] = set()
     for node in ast.walk(file.tree):
@@ -280,10 +281,30 @@ def _flips(
             key = tests.get(id(part))
             if key is None or key in seen:
                 continue
-            inside = {id(inner) for inner in ast.walk(node)}
-            if any(id(door) in inside for door in missed):
+            if any(id(inner) in leading for inner in ast.walk(node)):
                 seen.add(key)
                 yield key, run.decisions[key]
+
+
+def _leading(tree: ast.Module, doors: set[int]) -> set[int]:
+    """Return the calls that lead to doors, through functions and methods of the file."""
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    found = set(doors)
+    wanted: set[str] = set()
+    while True:
+        size = len(found)
+        wanted |= {
+            function.name
+            for function in functions
+            if any(id(inner) in found for inner in ast.walk(function))
+        }
+        for inner in ast.walk(tree):
+            if isinstance(inner, ast.Call):
+                name = getattr(inner.func, "attr", getattr(inner.func, "id", ""))
+                if name in wanted:
+                    found.add(id(inner))
+        if len(found) == size:
+            return found
 
 
 # --- driving ----------------------------------------------------------------------------------

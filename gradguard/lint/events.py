@@ -218,7 +218,7 @@ def build_optimizer(
 
 def add_group(run: Run, optimizer: Optimizer, params: Value, frame: Frame, node: ast.AST) -> None:
     """Give an optimizer further parameters."""
-    units, complete = held_units(run, params, frame, node, optimizer.sources)
+    units, complete = held_units(run, params, frame, node, optimizer)
     for unit in units:
         optimizer.units[unit] = None
         if optimizer not in unit.holders:
@@ -227,7 +227,7 @@ def add_group(run: Run, optimizer: Optimizer, params: Value, frame: Frame, node:
 
 
 def held_units(
-    run: Run, params: Value, frame: Frame, node: ast.AST, sources: list[Instance]
+    run: Run, params: Value, frame: Frame, node: ast.AST, optimizer: Optimizer
 ) -> tuple[list[Unit], bool]:
     """Return the units among what an optimizer is given, and whether that is all.
 
@@ -236,7 +236,7 @@ def held_units(
         params: What it is given.
         frame: Where that happens.
         node: The call.
-        sources: Takes the modules of which it is given everything.
+        optimizer: Takes note of the modules of which it is given everything, or only some.
     """
     match params:
         case Parameters():
@@ -244,22 +244,24 @@ def held_units(
                 if params.spent is not None and params.spent != frame.site(node):
                     return [], True
                 params.spent = frame.site(node)
-            if params.source is not None and not params.part:
-                sources.append(params.source)
+            if params.part and not params.one:
+                optimizer.partly.update(params.units)
+            elif params.source is not None:
+                optimizer.sources.append(params.source)
             return list(params.units), params.complete
         case Instance() if params.module:
             return units_of(params), True
         case Dict():
             inner = params.items.get("params")
             if inner is not None:
-                return held_units(run, inner, frame, node, sources)
+                return held_units(run, inner, frame, node, optimizer)
             return [], False
         case Seq():
             found, rest = elements(run, params, frame, node)
             units: list[Unit] = []
             complete = rest is None
             for item in found + ([rest] if rest is not None else []):
-                more, whole = held_units(run, item, frame, node, sources)
+                more, whole = held_units(run, item, frame, node, optimizer)
                 units += more
                 complete = complete and whole
             return units, complete

@@ -51,7 +51,8 @@ def decide(run: Run, node: ast.expr, frame: Frame, *, otherwise: bool = True) ->
     """
     match node:
         case ast.UnaryOp(op=ast.Not()):
-            return not decide(run, node.operand, frame, otherwise=not otherwise)
+            # What is denied is mostly the unusual: `if not ready: wait`.
+            return not decide(run, node.operand, frame, otherwise=True)
         case ast.BoolOp(op=ast.And()):
             return all(decide(run, part, frame, otherwise=otherwise) for part in node.values)
         case ast.BoolOp():

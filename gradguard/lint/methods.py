@@ -563,6 +563,12 @@ def _of_dict(
                 receiver.items[first.value] = default
             if receiver.rest is not None:
                 return receiver.rest
+            if not isinstance(first, Const):
+                # A registry that other files fill: what it gives is known by where it is asked.
+                if receiver.items:
+                    return next(iter(receiver.items.values()))
+                key = run.key("entry", site, tuple(run.stack))
+                return attributes.unknown(run, key, (), site)
             return default
         case "update":
             if isinstance(first, Dict):

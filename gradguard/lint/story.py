@@ -256,6 +256,10 @@ def _find_models(story: Story) -> None:
             reach.setdefault(unit, []).append(number)
     for optimizer in story.optimizers:
         units.update(optimizer.units)
+    held = {_top(unit) for unit in units if unit.holders}
+    for unit in units:
+        if not unit.holders and _namesake(_top(unit)) in held:
+            unit.shadow = True
     groups: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units:
         held_by = tuple(sorted(id(o) for o in unit.holders if o in story.optimizers))
@@ -280,6 +284,19 @@ def _find_models(story: Story) -> None:
             for two in story.of_unit
             if story.of_unit[two] is not model and two.opaque and one.opaque
         )
+
+
+_COPIED = re.compile(
+    r"_?(?:target|targ|tgt|ema|momentum|averaged|slow|lagged|old)_?(?!$)|"
+    r"_?(?:target|targ|tgt|ema|momentum|averaged|slow|lagged|old)$"
+)
+
+
+def _namesake(top: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return what the model is called of which one is called the target, or the average."""
+    if not top or not _COPIED.search(top[-1]):
+        return None
+    return (*top[:-1], _COPIED.sub("", top[-1], count=1))
 
 
 def _inside(one: Unit, two: Unit) -> bool:

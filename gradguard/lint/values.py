@@ -349,9 +349,10 @@ class Optimizer(Value):
         site: Where it was built.
         escaped: True once something unknown was given it.
         sources: Modules that it was given all parameters of.
+        partly: Units of which it may have been given only some parameters.
     """
 
-    __slots__ = ("attrs", "complete", "escaped", "path", "site", "sources", "units")
+    __slots__ = ("attrs", "complete", "escaped", "partly", "path", "site", "sources", "units")
 
     def __init__(self, key: Hashable, units: Iterable[Unit], site: Site | None) -> None:
         """Make an optimizer over ``units``."""
@@ -363,6 +364,7 @@ class Optimizer(Value):
         self.escaped = False
         self.attrs: dict[str, Value] = {}
         self.sources: list[Instance] = []
+        self.partly: set[Unit] = set()
 
     @property
     def name(self) -> str:

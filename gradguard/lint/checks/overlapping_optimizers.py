@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterator
 
 from gradguard.core.findings import Finding
-from gradguard.lint.checks._common import finding
-from gradguard.lint.story import Story
+from gradguard.lint.checks._common import finding, windows
+from gradguard.lint.story import Model, Story
 from gradguard.lint.values import Optimizer
 
 __all__ = ["check"]
@@ -23,9 +23,11 @@ def check(story: Story) -> Iterator[Finding]:
                 pair = (id(one), id(two))
                 if pair in reported or one.site is None or two.site is None:
                     continue
+                if any(unit in one.partly or unit in two.partly for unit in model.units):
+                    continue
                 if one.site == two.site or not _in_turn(order, one, two):
                     continue
-                if not any(unit in event.flow for event in story.backwards for unit in model.units):
+                if not _fed(story, one, model) or not _fed(story, two, model):
                     continue
                 reported.add(pair)
                 yield finding(
@@ -40,6 +42,17 @@ def check(story: Story) -> Iterator[Finding]:
                     model=model.name,
                     help_text=f"leave `{model.name}` to one of them",
                 )
+
+
+def _fed(story: Story, optimizer: Optimizer, model: Model) -> bool:
+    """Say whether an optimizer ever steps a model after a loss that reaches it."""
+    return any(
+        unit in event.flow
+        for window in windows(story)
+        if any(step.optimizer is optimizer for step in window.steps)
+        for event in window.backwards
+        for unit in model.units
+    )
 
 
 def _in_turn(order: list[Optimizer], one: Optimizer, two: Optimizer) -> bool:

@@ -18,7 +18,7 @@ def check(story: Story) -> Iterator[Finding]:
     for event in story.backwards:
         loss, name = event.loss, story.losses[id(event)]
         if (
-            any(not unit.tensor for unit in loss.flow)
+            any(not unit.tensor or unit.holders for unit in loss.flow)
             or loss.hidden != Hidden.NOTHING
             or loss.unknown
             or name in reported
