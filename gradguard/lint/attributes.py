@@ -10,6 +10,7 @@ from gradguard.lint import calls, names
 from gradguard.lint.carry import cut
 from gradguard.lint.run import Frame, Run
 from gradguard.lint.values import (
+    LOCAL,
     Bound,
     Class,
     Const,
@@ -90,7 +91,7 @@ def unknown(
     return made
 
 
-_CALLED_USES = frozenset("zero_grad eval train state_dict load_state_dict copied".split())
+_CALLED_USES = frozenset(["zero_grad", "eval", "train", "state_dict", "load_state_dict", "copied"])
 _WORDS = re.compile(
     r"(?:^|_)(?:model|nets?|network|policy|actor|critic|generator|discriminator|encoder|decoder|"
     r"teacher|student|q_?(?:func|function|net|network)?\d?|vf?|qf\d?|net_?[dg])(?:_|$)"
@@ -251,10 +252,11 @@ def _of_instance(run: Run, value: Instance, name: str, frame: Frame, node: ast.A
 
 
 def _of_opaque(run: Run, value: Instance, name: str, frame: Frame, node: ast.AST) -> Value:
+    if name in ("module", "_orig_mod"):
+        return value
     made = unknown_part(run, value, name, frame, node)
-    if isinstance(made, Instance) and made.unit is not None and made.unit.owner is made:
+    if isinstance(made, Instance):
         # A part of a model that was passed in: related to it, and a model of its own.
-        made.unit.origin = made.unit.origin
         value.attrs.setdefault(name, made)
     elif isinstance(made, Data):
         made.operands = ("attribute", (value, Const(name)))
@@ -386,6 +388,8 @@ def _tied(value: Value) -> bool:
 def label(value: Value, part: str, holder: Instance | None) -> None:
     """Note how the program gets at a model or an optimizer; the first way is its name."""
     prefix = () if holder is None else holder.path or ("self",)
+    if prefix and prefix[0].startswith(LOCAL) and holder is not None and not holder.module:
+        prefix = ("self",)
     _label(value, (*prefix, part), 0)
 
 
@@ -394,7 +398,8 @@ def _label(value: Value, path: tuple[str, ...], depth: int) -> None:
         return
     match value:
         case Instance():
-            if value.path and not _dangling(value.path):
+            named = value.path and not _dangling(value.path)
+            if named or (value.path and value.unit is not None and value.unit.opaque):
                 return
             value.path = path
             if value.unit is not None and _dangling(value.unit.path):
@@ -432,7 +437,7 @@ def _label(value: Value, path: tuple[str, ...], depth: int) -> None:
 
 
 def _dangling(path: tuple[str, ...]) -> bool:
-    return not path or path[0] == "self" or path[0].startswith("[")
+    return not path or path[0] == "self" or path[0].startswith(("[", LOCAL))
 
 
 _MODULE_METHODS = frozenset(

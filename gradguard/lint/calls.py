@@ -10,6 +10,7 @@ from gradguard.lint.carry import carried, entered, gather, layer, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import Frame, Run
 from gradguard.lint.values import (
+    LOCAL,
     NONE,
     Arrival,
     Bound,
@@ -384,7 +385,7 @@ def _open(
     for name, value in zip(names, given, strict=False):
         bound[name] = value
         if isinstance(value, Instance | Optimizer) and not value.path and name != "self":
-            attributes.label(value, name, None)
+            attributes.label(value, LOCAL + name, None)
     extra = given[len(names) :]
     if arguments.vararg is not None:
         bound[arguments.vararg.arg] = Seq(run.fresh(), extra, "tuple")

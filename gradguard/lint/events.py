@@ -9,8 +9,8 @@ from gradguard.lint.carry import carried, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import BackwardAt, ClearAt, Frame, Run, StepAt, WriteAt
 from gradguard.lint.values import (
-    Arrival,
     NONE,
+    Arrival,
     Const,
     Data,
     Dict,

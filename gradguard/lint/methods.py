@@ -144,6 +144,9 @@ def _of_parameters(
             run.events.append(ClearAt(receiver.units, site, None, not receiver.part))
             return receiver
         case "detach" | "detach_":
+            if name == "detach_" and not receiver.values and not receiver.grads:
+                part = receiver.part and not _bare(receiver)
+                events.freeze(run, receiver.units, Const(False), site, part=part)
             return receiver.like(values=True)
         case "clone" | "cpu" | "cuda" | "to" | "float":
             return receiver if receiver.values else derive(run, "reshape", [receiver], site)

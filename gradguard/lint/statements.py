@@ -10,6 +10,7 @@ from gradguard.lint.carry import carried, derive
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import Frame, RestartAt, Run
 from gradguard.lint.values import (
+    LOCAL,
     Class,
     Const,
     Context,
@@ -48,7 +49,8 @@ def assign(run: Run, target: ast.expr, value: Value, frame: Frame) -> None:
     """Bind a target to a value."""
     match target:
         case ast.Name():
-            attributes.label(value, target.id, None)
+            inside = frame.function is not None and not isinstance(value, Data)
+            attributes.label(value, LOCAL + target.id if inside else target.id, None)
             _scope_of(run, target.id, frame).names[target.id] = value
         case ast.Attribute():
             holder = expressions.evaluate(run, target.value, frame)

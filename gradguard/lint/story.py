@@ -160,7 +160,9 @@ def _by_holder(optimizer: Optimizer, units: Iterable[Unit]) -> list[Unit]:
     holder = optimizer.path[:-1]
     if not holder or holder == ("self",):
         return []
-    return [unit for unit in units if unit.path[: len(holder)] == holder]
+    held = [unit for unit in units if unit.path[: len(holder)] == holder]
+    paths = {unit.path for unit in held}
+    return [unit for unit in held if _namesake(unit.path) not in paths]
 
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -257,8 +259,11 @@ def _find_models(story: Story) -> None:
     for optimizer in story.optimizers:
         units.update(optimizer.units)
     held = {_top(unit) for unit in units if unit.holders}
+    paths = {unit.path for unit in units if unit.holders}
     for unit in units:
-        if not unit.holders and _namesake(_top(unit)) in held:
+        if unit.holders:
+            continue
+        if _namesake(_top(unit)) in held or _namesake(unit.path) in paths:
             unit.shadow = True
     groups: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gradguard.lint.project import SourceFile
 
 __all__ = [
+    "LOCAL",
     "NONE",
     "Arrival",
     "Bound",
@@ -36,6 +37,10 @@ __all__ = [
     "Value",
     "merged",
 ]
+
+
+LOCAL = "~"
+"""Marks a name that only a function knows: any name outside is better."""
 
 
 class Site(NamedTuple):
@@ -108,7 +113,7 @@ class Unit:
     def name(self) -> str:
         """The path as one would write it."""
         text = ""
-        for part in self.path:
+        for part in (one.removeprefix(LOCAL) for one in self.path):
             text += part if not text or part.startswith("[") else f".{part}"
         return text or "<model>"
 
@@ -370,7 +375,7 @@ class Optimizer(Value):
     def name(self) -> str:
         """The path as one would write it."""
         text = ""
-        for part in self.path:
+        for part in (one.removeprefix(LOCAL) for one in self.path):
             text += part if not text or part.startswith("[") else f".{part}"
         return text or "optimizer"
 
