@@ -15,6 +15,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/gradguard lint gradguard benchmarks
 
 # Pages are tested in Debian's Chromium. Where it can be neither found nor installed, their tests
 # fail and say so; CHROMIUM may name another one.
