@@ -40,7 +40,7 @@ class Config:
 
     Example:
         >>> sorted(Config(Path("."), wanted=("GG1",), unwanted=("GG102", "GG105")).codes)
-        ['GG101', 'GG103', 'GG104', 'GG106', 'GG107', 'GG902']
+        ['GG101', 'GG103', 'GG104', 'GG107', 'GG902']
     """
 
     root: Path

@@ -84,6 +84,7 @@ def test_help_lists_the_commands(flag: str) -> None:
         "demo",
         "lint",
         "rule",
+        "run",
     ]
 
 

@@ -51,7 +51,7 @@ def select(wanted: Iterable[str] | None, unwanted: Iterable[str] = ()) -> frozen
 
     Example:
         >>> sorted(select(["GG10", "GG204"], ["GG1"]))
-        ['GG101', 'GG102', 'GG103', 'GG104', 'GG105', 'GG106', 'GG107', 'GG204']
+        ['GG101', 'GG102', 'GG103', 'GG104', 'GG105', 'GG107', 'GG204']
     """
     asked = dict.fromkeys(defaults(), 0) if wanted is None else _exactness(wanted)
     refused = _exactness(unwanted)

@@ -506,10 +506,15 @@ def enter(
         case Context():
             if value.contract is not None:
                 run.contracts.append(value.contract)
+            before = [(unit, unit.frozen) for unit in value.freezes]
+            for unit in value.freezes:
+                unit.frozen = True
             try:
                 with run.gradient(value.grad):
                     inside(value.result)
             finally:
+                for unit, state in before:
+                    unit.frozen = state
                 if value.contract is not None:
                     run.contracts.pop()
         case Instance() if value.cls is not None and value.cls.find("__enter__") is not None:

@@ -47,7 +47,9 @@ def call(
             into = kwargs.get("into", args[1] if len(args) > 1 else None)
             return events.backward(run, args[:1], frame, node, into=into)
         case "frozen":
-            return Context(result=NONE)
+            held = Context()
+            held.freezes = tuple(unit for arg in args for unit in units_of(arg))
+            return held
         case "must" | "may" | "never":
             rule = _BUILDERS[name](*(str(a.value) for a in args if isinstance(a, Const)))
             found = Instance(run.fresh(), lib="gradguard.Rule")

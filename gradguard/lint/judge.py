@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from gradguard.core.events import Backward, Event
+from gradguard.core.events import Backward
 from gradguard.core.findings import Confidence, Finding, Severity
 from gradguard.core.inference import infer
 from gradguard.core.ledger import Ledger
-from gradguard.core.policy import Policy, Rule
+from gradguard.core.policy import Policy, Rule, Stance
 from gradguard.lint.checks import all_checks
+from gradguard.lint.contract import Contract
+from gradguard.lint.run import BackwardAt
 from gradguard.lint.story import Model, Story
 
 __all__ = ["judge"]
@@ -26,17 +28,23 @@ def judge(story: Story, declared: Policy | None = None) -> Iterator[Finding]:
     if not story.run.events and not story.run.oddities:
         return
     policy = _policy(story, declared)
-    found = list(_ledger(story, policy))
+    checked = [finding for check in all_checks() for finding in check(story)]
+    # What a starved or severed loss still reaches is a consequence of the same mistake.
+    starved = {one.loss for one in checked if one.code in ("GG301", "GG302", "GG303")}
+    found = [
+        one
+        for one in _ledger(story, policy)
+        if one.loss not in starved or one.code not in ("GG101", "GG103", "GG104")
+    ]
     yield from found
-    for check in all_checks():
-        for finding in check(story):
-            if not _told(finding, found):
-                yield finding
+    for finding in checked:
+        if not _told(finding, found):
+            yield finding
 
 
 def _told(finding: Finding, found: list[Finding]) -> bool:
     """Say whether the ledger has reported the deposit that a check is about."""
-    return finding.code in ("GG105", "GG106", "GG107") and any(
+    return finding.code in ("GG105", "GG107") and any(
         other.loss == finding.loss and other.severity is not Severity.INFO for other in found
     )
 
@@ -44,6 +52,12 @@ def _told(finding: Finding, found: list[Finding]) -> bool:
 def _policy(story: Story, declared: Policy | None) -> Policy:
     inferred = infer(event for event, _ in story.events)
     rules: dict[str, Rule] = dict(inferred.rules)
+    for event in story.backwards:
+        contract = event.rule
+        if isinstance(contract, Contract):
+            rule = _contracted(story, event, contract)
+            if rule is not None:
+                rules[story.losses[id(event)]] = rule
     if declared is not None:
         for event in story.backwards:
             name = story.losses[id(event)]
@@ -53,12 +67,37 @@ def _policy(story: Story, declared: Policy | None) -> Policy:
     return Policy(rules)
 
 
+def _contracted(story: Story, event: BackwardAt, contract: Contract) -> Rule | None:
+    """Return what the source declares for a backward pass, in the names of the story."""
+    if contract.only is not None:
+        allowed = {m.name for m in story.models if all(u in contract.only for u in m.units)}
+        return Rule(only=frozenset(), may=frozenset(allowed))
+    rule = contract.policy.rule(contract.loss or event.name) if contract.policy else None
+    if rule is None:
+        return None
+    by_stance: dict[Stance, set[str]] = {stance: set() for stance in Stance}
+    for model in story.models:
+        owners = [
+            name
+            for name, units in (contract.models or {}).items()
+            if all(unit in units for unit in model.units)
+        ]
+        if owners:
+            by_stance[rule.stance(owners)[0]].add(model.name)
+    return Rule(
+        only=frozenset() if rule.only is not None else None,
+        must=frozenset(by_stance[Stance.MUST]),
+        may=frozenset(by_stance[Stance.MAY] - by_stance[Stance.MUST]),
+        never=frozenset(by_stance[Stance.NEVER] - by_stance[Stance.MUST] - by_stance[Stance.MAY]),
+    )
+
+
 def _ledger(story: Story, policy: Policy) -> Iterator[Finding]:
     models = [model.account.owners[0] for model in story.models]
     ledger = Ledger(policy, list(dict.fromkeys(models)))
     unsure: set[tuple[str | None, str | None]] = set()
     for event, _ in story.events:
-        ledger.post(_judgeable(event))
+        ledger.post(event)
         if isinstance(event, Backward):
             unsure |= {
                 (event.loss, deposit.account.owners[0])
@@ -69,10 +108,6 @@ def _ledger(story: Story, policy: Policy) -> Iterator[Finding]:
     for finding in ledger.findings:
         confidence = _confidence(story, finding, by_name, unsure)
         yield replace(finding, confidence=confidence, count=1)
-
-
-def _judgeable(event: Event) -> Event:
-    return event
 
 
 def _confidence(

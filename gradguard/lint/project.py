@@ -13,6 +13,7 @@ __all__ = ["Project", "SourceFile", "Unreadable"]
 # A folder of the project called like one of these does not capture absolute imports.
 _LIBRARIES = frozenset(
     [
+        "gradguard",
         "torch",
         "torchvision",
         "torchaudio",

@@ -19,7 +19,7 @@ from gradguard.core.events import (
 )
 from gradguard.core.findings import Location, Place, TraceStep
 from gradguard.lint.run import BackwardAt, ClearAt, Happening, Run, StepAt, WriteAt
-from gradguard.lint.values import Arrival, Optimizer, Site, Unit
+from gradguard.lint.values import Arrival, Hidden, Optimizer, Site, Unit
 
 __all__ = ["Model", "Story", "place", "tell"]
 
@@ -401,7 +401,12 @@ def _backward(story: Story, event: BackwardAt) -> Backward:
                 _evidence(story, event, model, arrivals),
             )
         )
-    return Backward(story.losses[id(event)], tuple(deposits), place(event.site))
+    return Backward(
+        story.losses[id(event)],
+        tuple(deposits),
+        place(event.site),
+        blind=event.loss.hidden != Hidden.NOTHING,
+    )
 
 
 def _holder(model: Model) -> Holder:

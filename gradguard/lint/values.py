@@ -620,9 +620,10 @@ class Context(Value):
         grad: The gradient mode inside, or ``None`` if it is left alone.
         result: What ``as`` binds.
         contract: What the source declares for inside, if anything.
+        freezes: Parameters that it holds fixed inside.
     """
 
-    __slots__ = ("contract", "generator", "grad", "result")
+    __slots__ = ("contract", "freezes", "generator", "grad", "result")
 
     def __init__(self, grad: bool | None = None, result: Value = NONE) -> None:
         """Make a context manager."""
@@ -630,4 +631,5 @@ class Context(Value):
         self.result = result
         self.contract: object = None
         self.generator: Value | None = None
+        self.freezes: tuple[Unit, ...] = ()
         self.key = ("context", grad)

@@ -106,6 +106,6 @@ CODE = Code(
     name="moved-without-gradient",
     severity=Severity.WARNING,
     on_by_default=True,
-    halves=("runtime", "lint"),
+    halves=("runtime",),
     module=__name__,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from gradguard.core.findings import Finding
@@ -16,13 +17,19 @@ __all__ = ["check"]
 def check(story: Story) -> Iterator[Finding]:
     """Compare the losses after each of which the same optimizer steps."""
     by_optimizer: dict[int, tuple[Optimizer, dict[str, BackwardAt]]] = {}
+    turns: dict[int, list[str]] = {}
     for window in windows(story):
         if len(window.backwards) != 1 or len({id(s.optimizer) for s in window.steps}) != 1:
             continue
         optimizer, event = window.steps[0].optimizer, window.backwards[0]
         losses = by_optimizer.setdefault(id(optimizer), (optimizer, {}))[1]
         losses.setdefault(story.losses[id(event)], event)
+        turns.setdefault(id(optimizer), []).append(story.losses[id(event)])
     for optimizer, losses in by_optimizer.values():
+        order = turns[id(optimizer)]
+        if sum(1 for a, b in itertools.pairwise(order) if a != b) < 2:
+            # One phase of training after another is no taking turns.
+            continue
         for loss, event in losses.items():
             for other, second in losses.items():
                 if other == loss:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradguard.core.findings import Finding
-from gradguard.lint.checks._common import finding, windows
+from gradguard.lint.checks._common import finding, root, windows
 from gradguard.lint.run import BackwardAt, WriteAt
 from gradguard.lint.story import Model, Story
-from gradguard.lint.values import Hidden, Optimizer, Unit
+from gradguard.lint.values import Hidden, Optimizer, Site, Unit
 
 __all__ = ["check"]
 
@@ -70,16 +70,44 @@ def _unfed(story: Story) -> Iterator[tuple[BackwardAt, Optimizer]]:
                 yield window.backwards[0], step.optimizer
 
 
+def _unrecorded(
+    name: str,
+    event: BackwardAt,
+    model: Model,
+    optimizer: Optimizer,
+    site: Site | None,
+    ever: set[Unit],
+) -> Finding | None:
+    """Report a model that was handed to the optimizer by name and only runs under no_grad."""
+    meant = any(root(unit) in optimizer.sources for unit in model.units)
+    if not meant or any(unit in ever for unit in model.units):
+        return None
+    return finding(
+        "GG303",
+        f"`{model.name}` runs under `no_grad`, and `{name}` cannot train it",
+        site,
+        [
+            (site, f"`{model.name}` is called without recording gradients"),
+            (event.site, f"no parameter of `{model.name}` receives gradient"),
+        ],
+        loss=name,
+        model=model.name,
+        help_text=f"take the call of `{model.name}` out of `no_grad`",
+    )
+
+
 def _starved(
     story: Story, event: BackwardAt, model: Model, optimizer: Optimizer, ever: set[Unit]
 ) -> Finding | None:
     if event.loss.hidden >= Hidden.SWALLOWED or event.restricted or not event.flow:
         return None
     cuts = [event.loss.cuts[unit] for unit in model.units if unit in event.loss.cuts]
+    name = story.losses[id(event)]
+    if cuts and all(how == "no_grad" for _, how in cuts):
+        return _unrecorded(name, event, model, optimizer, cuts[0][0], ever)
     cuts = [(site, how) for site, how in cuts if how != "no_grad"]
     if not cuts:
         return None
-    name = story.losses[id(event)]
     site, how = cuts[0]
     return finding(
         "GG301",

@@ -23,6 +23,7 @@ def check(story: Story) -> Iterator[Finding]:
             if arrival.sure and unit.frozen is False and not unit.escaped:
                 reached.setdefault(unit, event)
     reported: set[str] = set()
+    yield from _replaced(story, reached, reported)
     for optimizer in story.optimizers:
         held = set(optimizer.units)
         for source in optimizer.sources:
@@ -54,6 +55,37 @@ def check(story: Story) -> Iterator[Finding]:
                     loss=story.losses[id(event)],
                     model=model.name,
                     help_text=f"build `{name}` after `{model.name}`, and register it as a module",
+                )
+
+
+def _replaced(
+    story: Story, reached: dict[Unit, BackwardAt], reported: set[str]
+) -> Iterator[Finding]:
+    """Look for models that took the place of one that an optimizer still holds."""
+    for optimizer in story.optimizers:
+        for old in optimizer.units:
+            if old in reached or not old.path or old.opaque or old in optimizer.partly:
+                continue
+            for unit, event in reached.items():
+                if unit.path != old.path or unit.holders or unit.shadow or unit.opaque:
+                    continue
+                model = story.of_unit.get(unit)
+                if model is None or model.name in reported:
+                    continue
+                reported.add(model.name)
+                name, loss = story.name(optimizer), story.losses[id(event)]
+                yield finding(
+                    "GG203",
+                    f"`{model.name}` is trained by `{loss}`, and `{name}` holds the one before it",
+                    unit.made or event.site,
+                    [
+                        (optimizer.site, f"`{name}` takes the parameters that there are now"),
+                        (unit.made, f"`{model.name}` is replaced here"),
+                        (event.site, f"`{loss}` reaches the new one"),
+                    ],
+                    loss=loss,
+                    model=model.name,
+                    help_text=f"build `{name}` after `{model.name}`",
                 )
 
 
