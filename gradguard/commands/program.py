@@ -168,7 +168,7 @@ def when_imported(name: str, then: Callable[[], None]) -> None:
         ) -> ModuleSpec | None:
             if wanted != name:
                 return None
-            sys.meta_path.remove(Finder)  # type: ignore[arg-type]
+            sys.meta_path.remove(Finder)
             spec = importlib.util.find_spec(name)
             if spec is None or spec.loader is None:
                 return spec
@@ -183,4 +183,4 @@ def when_imported(name: str, then: Callable[[], None]) -> None:
             loader.exec_module = exec_module  # type: ignore[method-assign]
             return spec
 
-    sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Finder)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from gradguard.core.cases import Case, Cases, Sighting
+from gradguard.core.credits import Credit, Credits
 from gradguard.core.events import (
     Account,
     Backward,
@@ -16,7 +17,8 @@ from gradguard.core.events import (
     Restart,
     Spend,
 )
-from gradguard.core.findings import UNKNOWN_PLACE, Finding, Place, TraceStep
+from gradguard.core.findings import Finding, Place, TraceStep
+from gradguard.core.hunger import Hunger, Hungers
 from gradguard.core.judgement import Accusation, Judged, Judgement, Kind, judge
 from gradguard.core.policy import Policy
 from gradguard.core.timeline import Timeline
@@ -24,38 +26,7 @@ from gradguard.core.verdicts import Saw
 
 __all__ = ["Ledger"]
 
-AGAIN_AFTER = 10
-"""A loss that has reached a model before is starved only after so many misses in a row."""
-
 _REMEMBERED = 256
-
-
-@dataclass(slots=True)
-class _Entry:
-    """What one loss has put into one account since the last clear."""
-
-    judged: Judged
-    loss: str
-    place: Place
-    since: int
-    latest: int
-    fresh: int | None
-    assumed: bool
-    spent_by: set[str] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Hunger:
-    """How often a loss has missed a model that it must train."""
-
-    misses: int = 0
-    judged: bool = False
-    pending: bool = False
-    place: Place = UNKNOWN_PLACE
-
-    def settle(self) -> None:
-        """Take note that the misses so far have been judged."""
-        self.pending, self.judged, self.misses = False, True, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +34,10 @@ class _Plan:
     """What a backward does to the ledger whenever it comes again as it is."""
 
     event: Backward
-    entries: list[tuple[Account, tuple[str, int], Judged]]
+    deposits: tuple[Judged, ...]
+    kinds: dict[Account, Kind]
     cases: list[Case]
-    fed: list[_Hunger]
+    fed: list[Hunger]
 
 
 class Ledger:
@@ -106,15 +78,14 @@ class Ledger:
         self.timeline: Timeline | None = None
         self._absence = absence
         self._time = 0
-        self._entries: dict[Account, dict[tuple[str, int], _Entry]] = {}
+        self._credits = Credits()
         self._cases = Cases()
-        self._hunger: dict[tuple[str, str], _Hunger] = {}
+        self._hungers = Hungers()
         self._stepped: set[str] = set()
         self._judgements: dict[int, tuple[Backward, Judgement]] = {}
-        self._plans: dict[str, _Plan] = {}
+        self._plans: dict[int, _Plan] = {}
         self._known: set[str] = set()
         self._open = False
-        self._undo: list[tuple[_Entry, int | None, bool]] = []
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -147,8 +118,7 @@ class Ledger:
             case Backward():
                 return self._backward(event, landed)
             case Clear():
-                for account in event.accounts:
-                    self._entries.pop(account, None)
+                self._credits.clear(event.accounts)
             case Spend():
                 return self._spend(event, stands)
             case Restart():
@@ -161,35 +131,51 @@ class Ledger:
         if self.timeline is not None:
             accounts = frozenset(accounts)
             self._remember(Clear(accounts))
-        for account in accounts:
-            self._entries.pop(account, None)
+        self._credits.clear(accounts)
 
-    def again(self, event: Backward) -> bool:
-        """Take in a backward that is the very event that its loss was the last time.
+    def again(  # noqa: C901  One pass over what is known; each step of training waits for it.
+        self, *events: Backward, empty: Callable[[Account], bool] | None = None
+    ) -> bool:
+        """Take in the losses of a backward pass if they are the very events of an earlier one.
+
+        Args:
+            *events: What happened.
+            empty: Says of an account in which something should lie whether its gradients are
+                gone. If given, accounts are cleared accordingly, and what is stale is left to
+                the caller.
 
         Returns:
-            False if it has to be posted, since it may show something new.
+            False if the events have to be posted, since they may show something new.
         """
-        plan = self._plans.get(event.loss)
-        if plan is None or plan.event is not event:
-            return False
+        plans = []
+        lying = self._credits
+        for event in events:
+            plan = self._plans.get(id(event))
+            if plan is None or plan.event is not event:
+                return False
+            plans.append(plan)
+            for one in plan.deposits:
+                account = one.deposit.account
+                if empty is None or account not in lying:
+                    continue
+                if empty(account):
+                    lying.clear((account,))
+                elif one.kind is Kind.MEANT and lying.stale(account):
+                    return False
         self._time = now = self._time + 1
-        if self.timeline is not None:
-            self._remember(event)
-        entries = self._entries
-        for account, key, one in plan.entries:
-            lying = entries.setdefault(account, {})
-            entry = lying.get(key)
-            if entry is None:
-                lying[key] = _Entry(one, event.loss, event.place, now, now, now, False)
-                continue
-            entry.judged, entry.place, entry.latest, entry.assumed = one, event.place, now, False
-            if entry.fresh is None:
-                entry.fresh = now
-        for case in plan.cases:
-            case.count += 1
-        for hunger in plan.fed:
-            hunger.misses, hunger.judged, hunger.pending = 0, True, False
+        for plan in plans:
+            event = plan.event
+            if self.timeline is not None:
+                self._remember(event)
+            if self.last.get(event.loss) is not event and not event.assumed:
+                self.last[event.loss] = event
+                self.seen[event.loss].update(plan.kinds)
+            for one in plan.deposits:
+                lying.put(one, event, now)
+            for case in plan.cases:
+                case.count += 1
+            for hunger in plan.fed:
+                hunger.feed()
         return True
 
     def spent(self, optimizer: str, accounts: Iterable[Account]) -> bool:
@@ -198,27 +184,13 @@ class Ledger:
         Returns:
             False if the step is none such and has to be posted.
         """
-        if optimizer not in self._known or self._open:
+        if optimizer not in self._known or self._open or self._hungers.pending:
             return False
-        found = []
-        entries = self._entries
-        for account in accounts:
-            lying = entries.get(account)
-            if lying is None:
-                return False
-            for entry in lying.values():
-                if entry.judged.kind is not Kind.MEANT or entry.spent_by:
-                    return False
-                found.append(entry)
-        for hunger in self._hunger.values():
-            if hunger.pending:
-                return False
+        if not self._credits.spend_meant(optimizer, accounts):
+            return False
         self._time += 1
         if self.timeline is not None:
             self._remember(Spend(optimizer, frozenset(accounts)))
-        for entry in found:
-            entry.spent_by.add(optimizer)
-            entry.fresh = None
         return True
 
     def _remember(self, event: Event) -> None:
@@ -229,11 +201,7 @@ class Ledger:
 
     def refuse(self, event: Spend) -> None:
         """Take back that the step just posted has spent anything: it was not let through."""
-        for entry, fresh, before in self._undo:
-            entry.fresh = fresh
-            if not before:
-                entry.spent_by.discard(event.optimizer)
-        self._undo = []
+        self._credits.refund(event.optimizer)
 
     def preview(self, event: Backward | Spend) -> list[Accusation]:
         """Say what ``event`` would show, changing nothing."""
@@ -256,18 +224,11 @@ class Ledger:
 
     def holding(self, accounts: Iterable[Account]) -> list[Account]:
         """Return those of ``accounts`` in which something lies."""
-        return [account for account in accounts if account in self._entries]
+        return self._credits.holding(accounts)
 
     def stale(self, accounts: Iterable[Account]) -> list[Account]:
         """Return those of ``accounts`` in which something foreign or already spent lies."""
-        return [
-            account
-            for account in self.holding(accounts)
-            if any(
-                entry.spent_by or entry.judged.kind in (Kind.SPILL, Kind.LEAK)
-                for entry in self._entries[account].values()
-            )
-        ]
+        return [account for account in accounts if self._credits.stale(account)]
 
     def meant(self, event: Backward) -> list[Account]:
         """Return the accounts into which ``event`` puts gradient that is meant for them."""
@@ -285,26 +246,21 @@ class Ledger:
         self._judgements.clear()
         self._plans.clear()
         self._known.clear()
-        old, self._entries = self._entries, {}
-        for account, entries in old.items():
-            for part in parts(account):
-                lying = self._entries.setdefault(part, {})
-                for key, entry in entries.items():
-                    lying.setdefault(key, replace(entry, spent_by=set(entry.spent_by)))
+        self._credits.split(parts)
 
     def end(self) -> list[Sighting]:
         """Judge what could not be judged at a step: models that were starved and never stepped."""
         sightings = [
             self._starved(loss, model, hunger, None)
-            for (loss, model), hunger in self._hunger.items()
-            if hunger.pending and model not in self._stepped
+            for loss, model, hunger in self._hungers.waiting()
+            if model not in self._stepped
         ]
         reached = {
             owner for seen in self.seen.values() for account in seen for owner in account.owners
         }
         for model in sorted(self.together - reached) if self.last else ():
             last = next(reversed(self.last.values()))
-            sightings.append(self._starved(last.loss, model, _Hunger(place=last.place), None))
+            sightings.append(self._starved(last.loss, model, Hunger(place=last.place), None))
         return sightings
 
     def _judge(self, event: Backward) -> Judgement:
@@ -329,34 +285,40 @@ class Ledger:
             if accusation is not None and not event.assumed:
                 self._see(sightings, accusation, one.deposit, event.place)
             if landed:
-                self._enter(one, event)
+                self._credits.put(one, event, self._time)
         for model in judgement.questions:
             accusation = Accusation(Saw.UNKNOWN, event.loss, model, Account((model,)))
             told = Deposit(accusation.account, evidence=_opaque(event.place))
             self._see(sightings, accusation, told, event.place)
         if not event.assumed:
             self.last[event.loss] = event
-        if landed and not event.assumed:
-            self._feed(event, judgement)
+        if landed:
+            if not event.assumed:
+                self._feed(event, judgement)
             self._plan(event, judgement)
         return list(sightings.values())
 
     def _plan(self, event: Backward, judgement: Judgement) -> None:
         """Keep what a backward does to the ledger, if it does the same when it comes again."""
-        self._plans.pop(event.loss, None)
         self._open = self._cases.open
-        accused = [one.accusation for one in judgement.deposits if one.accusation is not None]
-        if judgement.questions or any(missed for _, missed in judgement.hungry):
-            return
-        cases = {accusation.key: self._cases.by_cause[accusation.key] for accusation in accused}
-        if any(cases[accusation.key].rank != accusation.rank for accusation in accused):
-            return
-        self._plans[event.loss] = _Plan(
-            event,
-            [(one.deposit.account, (event.loss, id(one.kind)), one) for one in judgement.deposits],
-            list(cases.values()),
-            [self._hunger[event.loss, model] for model, _ in judgement.hungry],
-        )
+        cases: dict[tuple[str, str, str], Case] = {}
+        fed: list[Hunger] = []
+        if not event.assumed:
+            if judgement.questions or any(missed for _, missed in judgement.hungry):
+                return
+            for one in judgement.deposits:
+                if one.accusation is not None:
+                    case = cases[one.accusation.key] = self._cases.by_cause[one.accusation.key]
+                    if case.rank != one.accusation.rank:
+                        return
+            fed = [self._hungers.of(event.loss, model) for model, _ in judgement.hungry]
+        if len(self._plans) >= _REMEMBERED:
+            self._plans.clear()
+        deposits = judgement.deposits
+        kinds: dict[Account, Kind] = {
+            one.deposit.account: one.kind for one in deposits if one.kind is not Kind.OPEN
+        }
+        self._plans[id(event)] = _Plan(event, deposits, kinds, list(cases.values()), fed)
 
     def _see(
         self,
@@ -373,54 +335,37 @@ class Ledger:
         elif not self._cases.known(accusation):
             sightings[accusation.key] = self._cases.upgrade(accusation, deposit, place, spend)
 
-    def _enter(self, one: Judged, event: Backward) -> None:
-        lying = self._entries.setdefault(one.deposit.account, {})
-        key = (event.loss, id(one.kind))
-        entry = lying.get(key)
-        if entry is None:
-            now = self._time
-            lying[key] = _Entry(one, event.loss, event.place, now, now, now, event.assumed)
-            return
-        entry.judged, entry.place, entry.latest = one, event.place, self._time
-        entry.assumed &= event.assumed
-        if entry.fresh is None:
-            entry.fresh = self._time
-
     def _feed(self, event: Backward, judgement: Judgement) -> None:
         for model, missed in judgement.hungry:
-            hunger = self._hunger.get((event.loss, model))
-            if hunger is None:
-                hunger = self._hunger[event.loss, model] = _Hunger()
-            if not missed:
-                hunger.misses, hunger.judged, hunger.pending = 0, True, False
-                continue
-            hunger.misses += 1
-            hunger.place = event.place
-            hunger.pending = not hunger.judged or hunger.misses >= AGAIN_AFTER
+            hunger = self._hungers.of(event.loss, model)
+            if missed:
+                hunger.miss(event.place)
+            else:
+                hunger.feed()
 
-    def _accuse(self, event: Spend) -> list[tuple[Accusation, _Entry | None]]:
+    def _accuse(self, event: Spend) -> list[tuple[Accusation, Credit | None]]:
         lying = [
-            (account, entry)
+            (account, credit)
             for account in self._ordered(event.accounts)
-            for entry in self._entries[account].values()
+            for credit in self._credits.of(account)
         ]
         fresh = [
-            entry.fresh
-            for _, entry in lying
-            if entry.judged.kind is Kind.MEANT and entry.fresh is not None
+            credit.fresh
+            for _, credit in lying
+            if credit.judged.kind is Kind.MEANT and credit.fresh is not None
         ]
         first_meant = min(fresh, default=None)
-        accused: list[tuple[Accusation, _Entry | None]] = []
-        for account, entry in lying:
-            saw = _consumed(entry, event.optimizer, first_meant)
+        accused: list[tuple[Accusation, Credit | None]] = []
+        for account, credit in lying:
+            saw = credit.consumed(event.optimizer, first_meant)
             if saw is not None:
-                accused.append((Accusation(saw, entry.loss, entry.judged.model, account), entry))
+                accused.append((Accusation(saw, credit.loss, credit.judged.model, account), credit))
         for account in sorted(event.coasting, key=self._rank):
             hungry = any(
                 model in account.owners and family == "starved"
                 for _, model, family in self._cases.by_cause
             )
-            if account not in self._entries and not hungry:
+            if account not in self._credits and not hungry:
                 accused.append((Accusation(Saw.MOVED, "", account.owners[0], account), None))
         if len(accused) > 1:
             accused.sort(key=lambda pair: (pair[0].saw.value, pair[1].since if pair[1] else 0))
@@ -428,7 +373,7 @@ class Ledger:
 
     def _acquit(
         self,
-        accused: Iterable[tuple[Accusation, _Entry | None]],
+        accused: Iterable[tuple[Accusation, Credit | None]],
         stands: Callable[[Accusation], bool],
     ) -> bool:
         """Clear the accounts of fresh accusations that do not stand; say whether there were any."""
@@ -437,8 +382,7 @@ class Ledger:
             fresh = not self._cases.known(accusation)
             if fresh and accusation.account not in gone and not stands(accusation):
                 gone.add(accusation.account)
-        for account in gone:
-            self._entries.pop(account, None)
+        self._credits.clear(gone)
         return bool(gone)
 
     def _ordered(self, accounts: Iterable[Account]) -> list[Account]:
@@ -456,60 +400,31 @@ class Ledger:
         accused = self._accuse(event)
         if accused and stands is not None and self._acquit(accused, stands):
             accused = self._accuse(event)
-        for accusation, entry in accused:
-            deposit = entry.judged.deposit if entry else None
-            place = entry.place if entry else event.place
+        for accusation, credit in accused:
+            deposit = credit.judged.deposit if credit else None
+            place = credit.place if credit else event.place
             self._see(sightings, accusation, deposit, place, event)
         trained: dict[str, set[str]] = {}
-        self._undo = []
-        for account in event.accounts:
-            for entry in self._entries.get(account, {}).values():
-                self._undo.append((entry, entry.fresh, event.optimizer in entry.spent_by))
-                entry.spent_by.add(event.optimizer)
-                entry.fresh = None
-                if entry.judged.kind is Kind.MEANT:
-                    trained.setdefault(entry.loss, set()).add(entry.judged.model)
-            self._stepped.update(account.owners)
+        for credit in self._credits.spend(event.optimizer, event.accounts):
+            if credit.judged.kind is Kind.MEANT:
+                trained.setdefault(credit.loss, set()).add(credit.judged.model)
+        models = {owner for account in event.accounts for owner in account.owners}
+        self._stepped.update(models)
         self._cases.close(event.place, trained)
         self._known.add(event.optimizer)
         self._open = self._cases.open
-        for (loss, model), hunger in self._hunger.items():
-            if hunger.pending and any(model in account.owners for account in event.accounts):
+        for loss, model, hunger in self._hungers.waiting():
+            if model in models:
                 sightings[loss, model, "starved"] = self._starved(loss, model, hunger, event)
         return list(sightings.values())
 
-    def _starved(self, loss: str, model: str, hunger: _Hunger, spend: Spend | None) -> Sighting:
-        of_loss = [other for (name, _), other in self._hunger.items() if name == loss]
-        # A loss that has reached nothing that it must train is one finding, not several.
-        for other in of_loss if all(other.misses for other in of_loss) else (hunger,):
-            other.settle()
+    def _starved(self, loss: str, model: str, hunger: Hunger, spend: Spend | None) -> Sighting:
+        self._hungers.settle(loss, hunger)
         accusation = Accusation(Saw.STARVED, loss, model, Account((model,)))
         told = Evidence()
         if self._absence is not None and not self._cases.known(accusation):
             told = self._absence(loss, model)
         return self._cases.starve(accusation, hunger.place, spend, told)
-
-
-def _consumed(entry: _Entry, optimizer: str, first_meant: int | None) -> Saw | None:
-    """Say what it means that a step consumes an entry.
-
-    Args:
-        entry: What lies in the account.
-        optimizer: Who steps.
-        first_meant: When the first deposit came that is meant for this step, if one did.
-    """
-    match entry.judged.kind:
-        case _ if entry.assumed:
-            return None
-        case Kind.LEAK:
-            return Saw.LEAK_APPLIED
-        case Kind.SPILL:
-            stale = first_meant is not None and entry.latest < first_meant
-            return Saw.SPILL_STALE if stale else Saw.SPILL_APPLIED
-        case Kind.MEANT if optimizer in entry.spent_by:
-            return Saw.OWN_STALE
-        case _:
-            return None
 
 
 def _opaque(place: Place) -> Evidence:

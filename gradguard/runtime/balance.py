@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -13,13 +12,11 @@ from gradguard.core.events import Account, Backward, Clear
 from gradguard.core.judgement import Accusation
 from gradguard.core.ledger import Ledger
 from gradguard.core.verdicts import Saw
+from gradguard.runtime.memory import Touched
 from gradguard.runtime.proof import Answer, Docket, has_value, judge
 from gradguard.runtime.registry import Registry
 
 __all__ = ["Balance"]
-
-
-_grad = attrgetter("grad")
 
 
 class Balance:
@@ -42,11 +39,11 @@ class Balance:
         self._docket = docket
         self._touched: dict[tuple[str, Account], tuple[list[int], list[int]]] = {}
 
-    def touch(self, loss: str, account: Account, leaves: Iterable[Tensor]) -> None:
-        """Remember which gradient objects a foreign loss has just written to."""
-        found = list(leaves)
-        # Identities are only paired up where an accusation asks for them.
-        self._touched[loss, account] = list(map(id, found)), list(map(id, map(_grad, found)))
+    def touch(self, foreign: Iterable[Touched]) -> None:
+        """Remember which gradient objects foreign losses have just written to."""
+        for one in foreign:
+            # Identities are only paired up where an accusation asks for them.
+            self._touched[one.loss, one.account] = one.leaves, one.gradients()
 
     def forget(self) -> None:
         """Forget what was touched: the accounts have changed."""

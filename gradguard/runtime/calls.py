@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Callable
+from operator import itemgetter
 from threading import get_ident
 from types import FrameType
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = ["Calls", "Track", "sequence_number"]
 sequence_number: Callable[[], int] | None = getattr(torch._C._autograd, "_get_sequence_nr", None)
 
 _KEPT = 4096
+_end = itemgetter(1)
 
 
 class _Here(threading.local):
@@ -41,44 +43,43 @@ class Track:
     """The calls of one model: intervals of sequence numbers, with the sites they came from.
 
     Attributes:
-        starts: First number of each call, ascending within a thread.
-        ends: Number after the last of each call.
-        sites: Where each call came from.
+        calls: First number of each call, the number after its last, and its site; ascending
+            within a thread.
         threads: The threads in which calls have made nodes.
         inside: The threads in which a call is under way.
         silent: Site of the last call that made no node, as under ``no_grad``.
     """
 
-    __slots__ = ("ends", "inside", "silent", "sites", "starts", "threads")
+    __slots__ = ("calls", "inside", "silent", "threads")
 
     def __init__(self) -> None:
         """Begin without calls."""
-        self.starts: list[int] = []
-        self.ends: list[int] = []
-        self.sites: list[Site] = []
+        self.calls: list[tuple[int, int, Site]] = []
         self.threads: set[int] = set()
         self.inside: set[int] = set()
         self.silent: Site | None = None
 
     def since(self, number: int) -> list[tuple[int, int, Site]]:
         """Return the calls that ended after ``number``, the earliest first."""
-        first = bisect_left(self.ends, number + 1)
-        return list(zip(self.starts[first:], self.ends[first:], self.sites[first:], strict=True))
-
-    def add(self, start: int, end: int, where: Site, thread: int) -> None:
-        """Take in a call, forgetting the oldest ones."""
-        starts = self.starts
-        starts.append(start)
-        self.ends.append(end)
-        self.sites.append(where)
-        if thread not in self.threads:
-            self.threads.add(thread)
-        if len(starts) >= _KEPT:
-            half = _KEPT // 2
-            del self.starts[:half], self.ends[:half], self.sites[:half]
+        return self.calls[bisect_right(self.calls, number, key=_end) :]
 
 
-_Unit = tuple[weakref.ref[nn.Module], tuple[Track, ...], frozenset[int] | None]
+class _Unit:
+    """What a call of a module means.
+
+    Attributes:
+        module: The module.
+        tracks: The tracks that its calls belong to.
+        quiet: The modules inside it whose calls are part of its own, once that is asked for.
+    """
+
+    __slots__ = ("module", "quiet", "tracks")
+
+    def __init__(self, module: nn.Module, tracks: tuple[Track, ...]) -> None:
+        """Keep what was found; the module is held weakly."""
+        self.module = weakref.ref(module)
+        self.tracks = tracks
+        self.quiet: frozenset[int] | None = None
 
 
 class Calls:
@@ -87,8 +88,6 @@ class Calls:
     Attributes:
         registry: The models.
         tracks: The calls of each model.
-        units: For each module seen, by identity, the tracks that its calls belong to, and the
-            modules inside it whose calls are part of its own.
 
     Args:
         registry: The models.
@@ -105,18 +104,18 @@ class Calls:
         self.registry = registry
         self.tracks: dict[str, Track] = {}
         self._learn = learn
-        self.units: dict[int, _Unit] = {}
+        self._units: dict[int, _Unit] = {}
 
     def forget(self) -> None:
         """Classify modules anew: the accounts have changed."""
-        self.units.clear()
+        self._units.clear()
 
     def _tracks_of(self, module: nn.Module, frame: FrameType | None) -> tuple[Track, ...]:
         """Return the tracks that a call of ``module`` belongs to.
 
         A container that wholly holds another model has no calls of its own; its children do.
         """
-        if not any(True for _ in module.parameters()):
+        if sequence_number is None or not any(True for _ in module.parameters()):
             return ()
         names, touched = self.registry.called_by(module)
         if not names and not touched and self._learn is not None:
@@ -152,12 +151,16 @@ class Calls:
             kwargs: Its keyword arguments.
             alone: True if nobody else records, so that calls within this one need not be shown.
         """
-        known = self.units.get(id(module))
-        if known is None or known[0]() is not module:
+        unit = self._units.get(id(module))
+        if unit is None or unit.module() is not module:
             found = self._tracks_of(module, sys._getframe(1))
-            known = self.units[id(module)] = (weakref.ref(module), found, None)
+            unit = self._units[id(module)] = _Unit(module, found)
         thread = get_ident()
-        tracks = [track for track in known[1] if thread not in track.inside]
+        tracks = unit.tracks
+        for track in tracks:
+            if thread in track.inside:
+                tracks = tuple([track for track in tracks if thread not in track.inside])
+                break
         if not tracks or sequence_number is None:
             return original(module, *args, **kwargs)
         where = site(sys._getframe(1))
@@ -165,7 +168,7 @@ class Calls:
             track.inside.add(thread)
         before = here.quiet
         if alone:
-            here.quiet = known[2] if known[2] is not None else self._inside(module, known[1])
+            here.quiet = unit.quiet if unit.quiet is not None else self._inside(module, unit)
         start = sequence_number()
         try:
             return original(module, *args, **kwargs)
@@ -176,27 +179,29 @@ class Calls:
                 track.inside.discard(thread)
                 if end == start:
                     track.silent = where
-                else:
-                    track.add(start, end, where, thread)
+                    continue
+                track.threads.add(thread)
+                track.calls.append((start, end, where))
+                if len(track.calls) >= _KEPT:
+                    del track.calls[: _KEPT // 2]
 
-    def _inside(self, module: nn.Module, tracks: tuple[Track, ...]) -> frozenset[int]:
+    def _inside(self, module: nn.Module, unit: _Unit) -> frozenset[int]:
         """Return the modules whose calls within a call of ``module`` are part of it."""
-        quiet = frozenset(
+        tracks = set(unit.tracks)
+        unit.quiet = frozenset(
             id(inner)
             for inner in module.modules()
-            if set(self._tracks_of(inner, None)) <= set(tracks)
+            if tracks.issuperset(self._tracks_of(inner, None))
         )
-        self.units[id(module)] = (weakref.ref(module), tracks, quiet)
-        return quiet
+        return unit.quiet
 
     def offsets(self, first: int, last: int) -> tuple[Any, ...]:
         """Return where the calls since ``first`` lie relative to ``last``: equal in equal loops."""
         found: list[Any] = []
         for name, track in self.tracks.items():
-            starts, ends = track.starts, track.ends
-            position = len(ends)
-            while position and ends[position - 1] > first:
-                position -= 1
-                found += (last - starts[position], last - ends[position])
+            for start, end, _ in reversed(track.calls):
+                if end <= first:
+                    break
+                found += (last - start, last - end)
             found += (name, len(track.threads))
         return tuple(found)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from gradguard.core.policy import Policy
+from gradguard.runtime.graph import Node
 from gradguard.runtime.monitor import Pass
 from gradguard.runtime.names import loss_names, terms
 
@@ -31,29 +32,42 @@ class Named:
     outputs: Sequence[Any] | None = None
 
 
+class _Local(threading.local):
+    name: str | None = None
+
+
 class Losses:
     """Finds the names of losses: given by the guard, watched tensors, or the program's own words.
 
     Args:
         policy: The policy whose names matter.
+
+    Attributes:
+        direct: The losses of which a backward was called, so that they are no terms of others.
     """
 
     def __init__(self, policy: Policy) -> None:
         """Begin with nothing named."""
         self._policy = policy
-        self._local = threading.local()
+        self._local = _Local()
         self._watched: dict[str, tuple[weakref.ref[Tensor], int]] = {}
-        self._seen: set[str] = set()
+        self.direct: set[str] = set()
 
     @property
     def current(self) -> str | None:
         """The name that this thread's backwards have now, if one was given."""
-        return getattr(self._local, "name", None)
+        return self._local.name
 
     @property
-    def watching(self) -> bool:
-        """True if losses are named by tensor."""
-        return bool(self._watched)
+    def marks(self) -> dict[str, Node]:
+        """The nodes of the losses that are named by tensor and still as they were named."""
+        found = {}
+        for name, (alive, number) in self._watched.items():
+            tensor = alive()
+            node = tensor.grad_fn if tensor is not None else None
+            if node is not None and node._sequence_nr() == number:
+                found[name] = node
+        return found
 
     @contextmanager
     def named(self, name: str) -> Iterator[None]:
@@ -92,24 +106,22 @@ class Losses:
         direct = given or next((s for s in spellings if self._policy.rule(s) is not None), None)
         if direct is None:
             return self._terms(run), shown
-        self._seen.add(direct)
+        self.direct.add(direct)
         watched = [named for named in self._parts(run) if named.name != direct]
         return [Named(direct), *watched], shown
 
     def _parts(self, run: Pass) -> list[Named]:
-        found = []
-        for name, (alive, number) in self._watched.items():
-            tensor = alive()
-            node = tensor.grad_fn if tensor is not None else None
-            if node is not None and node._sequence_nr() == number and node in run.graph:
-                found.append(Named(name, (tensor,)))
-        return found
+        return [
+            Named(name, (self._watched[name][0](),))
+            for name, node in self.marks.items()
+            if node in run.graph
+        ]
 
     def _terms(self, run: Pass) -> list[Named]:
         found = self._parts(run)
         if found:
             return found
-        wanted = [name for name in self._policy if name not in self._seen]
+        wanted = [name for name in self._policy if name not in self.direct]
         tensors = terms(run.frame, wanted)
         whole = run.graph.roots
         return [

@@ -1,14 +1,15 @@
 """What a backward pass was found to mean, kept for as long as the same pass comes again.
 
 In the steady state a loop builds the same graph at every turn. A graph of equal shape, over the
-same leaves, at the same stack of call sites, with the models' calls at the same distances, means
-what it meant before: only the walk has to be repeated.
+same leaves, with the same losses at the same nodes, at the same stack of call sites, with the
+models' calls at the same distances, means what it meant before: only the walk has to be repeated.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from operator import attrgetter, call, is_, itemgetter
 from typing import Any
 
@@ -18,7 +19,7 @@ from gradguard.core.events import Account, Backward
 from gradguard.runtime.calls import Calls
 from gradguard.runtime.graph import Graph, Node, is_leaf
 
-__all__ = ["Memory", "Shape"]
+__all__ = ["Memory", "Shape", "Touched"]
 
 _node = itemgetter(0)
 _variable = attrgetter("variable")
@@ -71,8 +72,8 @@ class Shape:
         self._types = list(map(type, nodes))
         self._distinct = len(set(nodes))
 
-    def leaves(self, roots: Sequence[Node]) -> list[Tensor] | None:
-        """Return the leaves of the graph below ``roots`` if it has this shape, else ``None``."""
+    def walk(self, roots: Sequence[Node]) -> list[Node] | None:
+        """Return the nodes below ``roots`` by position, or ``None`` if they have another shape."""
         edges: list[Any] = [(root, 0) for root in roots]
         edges += _END
         try:
@@ -87,7 +88,38 @@ class Shape:
         at = nodes.__getitem__
         if self._second and not all(map(is_, map(at, self._first), map(at, self._second))):
             return None
-        return list(map(_variable, map(at, self._leaves)))
+        return nodes
+
+    def leaves(self, nodes: Sequence[Node]) -> list[Tensor]:
+        """Return the leaves of a graph of this shape, given its nodes by position."""
+        return list(map(_variable, map(nodes.__getitem__, self._leaves)))
+
+
+class Touched:
+    """The parameters of one account that a foreign loss reaches.
+
+    Attributes:
+        loss: The loss.
+        account: The account.
+        leaves: The identities of the parameters.
+
+    Args:
+        loss: The loss.
+        account: The account.
+        leaves: The parameters, which are held weakly.
+    """
+
+    __slots__ = ("_refs", "account", "leaves", "loss")
+
+    def __init__(self, loss: str, account: Account, leaves: Sequence[Tensor]) -> None:
+        """Keep what was reached."""
+        self.loss, self.account = loss, account
+        self.leaves = list(map(id, leaves))
+        self._refs = list(map(weakref.ref, leaves))
+
+    def gradients(self) -> list[int]:
+        """Return the identities of the parameters' gradients as they are now."""
+        return list(map(id, map(getattr, map(call, self._refs), repeat("grad"), repeat(None))))
 
 
 class Memory:
@@ -97,37 +129,36 @@ class Memory:
         events: The events it was found to be, all of them settled.
         graph: Its graph, which is not kept.
         calls: The calls seen so far.
-        touched: For each foreign deposit the loss, the account and the parameters reached;
-            without any, calls do not matter.
+        marks: The nodes of losses that are named by tensor.
+        foreign: What foreign losses reach; without any, calls do not matter.
 
     Attributes:
         events: These events.
-        foreign: For each foreign deposit the loss, the account and weak references to the
-            parameters reached.
+        foreign: What foreign losses reach.
     """
 
-    __slots__ = ("_leaves", "_offsets", "_shape", "_span", "_trains", "events", "foreign")
+    __slots__ = ("_leaves", "_marks", "_offsets", "_shape", "_span", "_trains", "events", "foreign")
 
     def __init__(
         self,
         events: Sequence[Backward],
         graph: Graph,
         calls: Calls,
-        touched: Sequence[tuple[str, Account, Sequence[Tensor]]],
+        marks: Mapping[str, Node],
+        foreign: Sequence[Touched],
     ) -> None:
         """Keep what was found; parameters are held weakly."""
         self.events = tuple(events)
+        self.foreign = foreign
         self._shape = Shape(graph.roots)
-        leaves = self._shape.leaves(graph.roots) or []
+        nodes = self._shape.walk(graph.roots) or []
+        leaves = self._shape.leaves(nodes)
         self._leaves = list(map(weakref.ref, leaves))
         self._trains = list(map(_trains, leaves))
-        numbers, _ = graph.numbered if touched else ([], [])
+        self._marks = _placed(marks, nodes)
+        numbers, _ = graph.numbered if foreign else ([], [])
         self._span = _number(graph.roots) - numbers[0] if numbers else None
         self._offsets = self._measure(graph.roots, calls)
-        self.foreign = [
-            (loss, account, [weakref.ref(leaf) for leaf in leaves])
-            for loss, account, leaves in touched
-        ]
 
     def _measure(self, roots: Sequence[Node], calls: Calls) -> tuple[Any, ...]:
         if self._span is None:
@@ -135,16 +166,24 @@ class Memory:
         root = _number(roots)
         return calls.offsets(root - self._span, root)
 
-    def fits(self, roots: Sequence[Node], calls: Calls) -> bool:
+    def fits(self, roots: Sequence[Node], calls: Calls, marks: Mapping[str, Node]) -> bool:
         """Say whether the graph below ``roots`` is the same again."""
-        leaves = self._shape.leaves(roots)
+        nodes = self._shape.walk(roots)
+        if nodes is None:
+            return False
+        leaves = self._shape.leaves(nodes)
         return (
-            leaves is not None
-            and all(map(is_, leaves, map(call, self._leaves)))
+            all(map(is_, leaves, map(call, self._leaves)))
             and list(map(_trains, leaves)) == self._trains
             and self._measure(roots, calls) == self._offsets
+            and _placed(marks, nodes) == self._marks
         )
 
 
 def _number(roots: Sequence[Node]) -> int:
     return int(roots[0]._sequence_nr()) if roots else 0
+
+
+def _placed(marks: Mapping[str, Node], nodes: Sequence[Node]) -> dict[str, int]:
+    """Return the positions of those marks that lie in a graph."""
+    return {name: nodes.index(node) for name, node in marks.items() if node in nodes}

@@ -25,7 +25,7 @@ from torch.optim.optimizer import (
 )
 
 from gradguard.runtime.calls import Calls, here
-from gradguard.runtime.graph import Graph, roots_of
+from gradguard.runtime.graph import Graph, Node, roots_of
 from gradguard.runtime.sites import Site, site
 
 __all__ = ["Pass", "Watcher", "active", "attach", "detach", "run_engine"]
@@ -50,23 +50,26 @@ class Pass:
     inputs: tuple[Tensor, ...] | None
     site: Site
     frame: FrameType | None
+    _roots: list[Node] | None = None
     _graph: Graph | None = None
 
     @property
-    def roots(self) -> list[Any]:
+    def roots(self) -> list[Node]:
         """The nodes that backward starts at."""
-        return roots_of(self.outputs)
+        if self._roots is None:
+            self._roots = roots_of(self.outputs)
+        return self._roots
 
     @property
     def graph(self) -> Graph:
         """The graph below the outputs, walked at the first use and shared by all guards."""
         if self._graph is None:
-            self._graph = Graph(roots_of(self.outputs))
+            self._graph = Graph(self.roots)
         return self._graph
 
     def release(self) -> None:
         """Let go of the graph and the frame, so that the pass prolongs nothing's life."""
-        self._graph = None
+        self._roots = self._graph = None
         self.frame = None
 
 
@@ -75,8 +78,12 @@ class Watcher(Protocol):
 
     calls: Calls
 
-    def before_backward(self, run: Pass) -> None:
-        """Be told that a backward pass is about to run; raise to refuse it."""
+    def before_backward(self, run: Pass) -> bool:
+        """Be told that a backward pass is about to run; raise to refuse it.
+
+        Returns:
+            Whether to be told when it has run.
+        """
 
     def after_backward(self, run: Pass, error: BaseException | None) -> None:
         """Be told that a backward pass has run, or failed."""
@@ -194,24 +201,26 @@ def _door(original: Callable[..., Any]) -> Callable[..., Any]:
         gradients, _, create_graph, inputs = (*args, None, None, None, None)[:4]
         frame = sys._getframe(1)
         run = Pass(outputs, gradients or (), bool(create_graph), inputs or None, site(frame), frame)
-        told = 0
+        waiting: list[Watcher] = []
         try:
             with _lock:
                 for watcher in watchers:
-                    told += 1
-                    watcher.before_backward(run)
+                    waiting.append(watcher)
+                    if not watcher.before_backward(run):
+                        waiting.pop()
             run.release()
             del frame
             result = original(outputs, *args, **kwargs)
         except BaseException as error:
             run.release()
             with _lock:
-                for watcher in watchers[:told][::-1]:
+                for watcher in waiting[::-1]:
                     watcher.after_backward(run, error)
             raise
-        with _lock:
-            for watcher in watchers[::-1]:
-                watcher.after_backward(run, None)
+        if waiting:
+            with _lock:
+                for watcher in waiting[::-1]:
+                    watcher.after_backward(run, None)
         return result
 
     return _engine_run_backward
@@ -219,10 +228,16 @@ def _door(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _call(original: Callable[..., Any]) -> Callable[..., Any]:
     compiling = torch.compiler.is_dynamo_compiling
+    replaces = original is nn.Module._wrapped_call_impl
 
     @functools.wraps(original)
     def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
-        if compiling() or id(self) in here.quiet:
+        if compiling():
+            return original(self, *args, **kwargs)
+        if id(self) in here.quiet:
+            if replaces and self._compiled_call_impl is None:
+                # What torch's own wrapper does: the calls inside a model shall cost no more.
+                return self._call_impl(*args, **kwargs)
             return original(self, *args, **kwargs)
         watchers = _watchers
         if len(watchers) == 1:
@@ -265,7 +280,9 @@ def _module_zero_grad(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
     frame = sys._getframe(1)
-    closure = kwargs.get("closure") or next((arg for arg in args[1:] if callable(arg)), None)
+    closure = None
+    if kwargs or len(args) > 1:
+        closure = kwargs.get("closure") or next((arg for arg in args[1:] if callable(arg)), None)
     if closure is None:
         _tell_step(optimizer, frame)
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from gradguard.runtime.graph import Graph, roots_of
 from gradguard.runtime.hidden import Hidden, hidden_key
 from gradguard.runtime.learn import optimizers_alive
 from gradguard.runtime.losses import Named
-from gradguard.runtime.memory import Memory
+from gradguard.runtime.memory import Memory, Touched
 from gradguard.runtime.monitor import Pass
 from gradguard.runtime.proof import Answer, Vault, ask, can_set_aside
 from gradguard.runtime.reach import Arrival, Reading
@@ -94,33 +94,39 @@ class Passes:
         """Let go of passes that are under way."""
         self._pending.clear()
 
-    def before(self, run: Pass) -> None:
-        """Judge a backward pass by its graph before it writes anything."""
+    def before(self, run: Pass) -> bool:
+        """Judge a backward pass by its graph before it writes anything.
+
+        Returns:
+            Whether to look at what it has written.
+        """
         watch = self._watch
         inputs = () if run.inputs is None else tuple(map(id, run.inputs))
-        key = (watch.losses.current, inputs, *run.site.key)
+        key = (watch.losses.current, inputs, run.site.key)
         if watch.every > 1:
             count = self._counts[key] = self._counts.get(key, -1) + 1
             if count % watch.every and key in self._last:
-                self._repeat(self._last[key], assumed=True)
-                return
+                self._repeat(self._last[key])
+                return False
         if not run.roots:
             # Autograd will refuse it in its own words.
-            return
+            return False
         known = self._memory.get(key)
-        if known is not None and known.fits(run.roots, watch.calls):
-            if len(known.events) != 1 or not self._again(known.events[0]):
-                self._repeat(known.events)
-            if known.foreign:
-                self._pending[run] = known
-            return
+        if known is not None and known.fits(run.roots, watch.calls, watch.losses.marks):
+            self._repeat(known.events)
+            if not known.foreign:
+                return False
+            self._pending[run] = known
+            return True
         parts = self._read(run)
         self._refuse(parts)
         pending = self._pending[run] = _Pending(parts, vault=_vault(parts))
         if not any(part.open or part.hidden for part in parts):
             self._post(pending)
-        self._last[key] = [part.event for part in parts]
+        if watch.every > 1:
+            self._last[key] = [replace(part.event, assumed=True) for part in parts]
         self._remember(key, parts, run)
+        return True
 
     def after(self, run: Pass, error: BaseException | None) -> None:
         """See what a backward pass has really written, and put back what it must not have."""
@@ -131,9 +137,7 @@ class Passes:
             if isinstance(pending, _Pending) and pending.vault is not None:
                 pending.vault.close()
         elif isinstance(pending, Memory):
-            for loss, account, refs in pending.foreign:
-                leaves = [leaf for leaf in (ref() for ref in refs) if leaf is not None]
-                self._watch.balance.touch(loss, account, leaves)
+            self._watch.balance.touch(pending.foreign)
         else:
             self._finish(pending)
 
@@ -143,53 +147,42 @@ class Passes:
             pending.vault.close(back)
         if not pending.posted:
             self._post(pending)
-        for part in pending.parts:
-            for account, leaves in _foreign(part):
-                self._watch.balance.touch(part.event.loss, account, leaves)
+        self._watch.balance.touch(_foreign(pending.parts))
         if refused:
             raise IsolationError(refused)
 
-    def _again(self, event: Backward) -> bool:
-        """Post an event that has come before, if nothing lies in its way; say whether it could."""
-        ledger, empty = self._watch.ledger, self._watch.registry.empty
-        for account in ledger.holding(deposit.account for deposit in event.deposits):
-            if empty(account):
-                return False
-        return not ledger.stale(ledger.meant(event)) and ledger.again(event)
-
-    def _repeat(self, events: Sequence[Backward], *, assumed: bool = False) -> None:
+    def _repeat(self, events: Sequence[Backward]) -> None:
+        """Post events that have come before."""
         watch = self._watch
-        for number, event in enumerate(events):
+        if watch.ledger.again(*events, empty=watch.registry.empty):
+            return
+        for event in events:
             watch.balance.settle(event)
-            again = replace(event, assumed=True) if assumed else event
-            watch.act(watch.ledger.post(again, joint=number > 0), Moment.NEVER)
+        for number, event in enumerate(events):
+            watch.act(watch.ledger.post(event, joint=number > 0), Moment.NEVER)
 
     def _remember(self, key: tuple[Any, ...], parts: list[_Part], run: Pass) -> None:
         """Keep what the pass means, if it will mean the same when it comes again."""
         watch = self._watch
-        plain = parts and all(
-            part.named is not None
-            and part.named.outputs is None
-            and not (part.open or part.hidden or part.acquitted)
-            and not watch.ledger.missing(part.event.loss, part.arrivals)
-            for part in parts
-        )
-        if not plain or watch.losses.watching:
-            return
-        touched = [
-            (part.event.loss, account, leaves)
-            for part in parts
-            for account, leaves in _foreign(part)
-        ]
+        for part in parts:
+            settled = not (part.open or part.hidden or part.acquitted)
+            if not settled or watch.ledger.missing(part.event.loss, part.arrivals):
+                return
         events = [part.event for part in parts]
-        self._memory[key] = Memory(events, run.graph, watch.calls, touched)
+        foreign = _foreign(parts)
+        marks = watch.losses.marks
+        self._memory[key] = Memory(events, run.graph, watch.calls, marks, foreign)
 
     # Reading
 
     def _read(self, run: Pass) -> list[_Part]:
         """Read what each loss of a pass reaches."""
         watch = self._watch
+        direct = len(watch.losses.direct)
         named, shown = watch.losses.of(run)
+        if len(watch.losses.direct) != direct:
+            # What has a backward of its own is no term of another loss any more.
+            self._memory.clear()
         if not named:
             watch.unnamed(shown, run.site.place)
         while True:
@@ -397,10 +390,11 @@ def _vault(parts: list[_Part]) -> Vault | None:
     return Vault(aside) if aside else None
 
 
-def _foreign(part: _Part) -> list[tuple[Account, list[Tensor]]]:
-    """Return the accounts that a loss may not train and has reached, with the parameters."""
+def _foreign(parts: Iterable[_Part]) -> list[Touched]:
+    """Return what losses may not train and have reached."""
     return [
-        (deposit.account, part.arrivals[deposit.account].leaves)
+        Touched(part.event.loss, deposit.account, part.arrivals[deposit.account].leaves)
+        for part in parts
         for deposit in part.event.deposits
         if deposit.evidence is not None and deposit.account in part.arrivals
     ]

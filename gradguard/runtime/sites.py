@@ -51,17 +51,23 @@ def _is_internal(filename: str) -> bool:
 class Site:
     """A stack of call sites, innermost first.
 
-    Attributes:
-        door: Name of the innermost library function that the program called.
+    Args:
+        flat: The program's code objects and instruction offsets in turn, innermost first.
+        inner: The innermost library function that the program called.
     """
 
-    __slots__ = ("_flat", "_key", "door")
+    __slots__ = ("_flat", "_inner", "_key")
 
-    def __init__(self, flat: list[Any], door: str) -> None:
-        """Keep what :func:`site` has taken."""
+    def __init__(self, flat: list[Any], inner: CodeType | None) -> None:
+        """Keep what was taken."""
         self._flat = flat
+        self._inner = inner
         self._key: tuple[int, ...] | None = None
-        self.door = door
+
+    @property
+    def door(self) -> str:
+        """Name of the innermost library function that the program called."""
+        return self._inner.co_qualname if self._inner is not None else ""
 
     @property
     def stack(self) -> tuple[tuple[CodeType, int], ...]:
@@ -101,20 +107,21 @@ def site(frame: FrameType | None, depth: int = _DEPTH) -> Site:
     known = _internal
     inner: CodeType | None = None
     flat: list[Any] = []
-    left = depth
     while frame is not None:
         code = frame.f_code
-        name = code.co_filename
-        if known[name] if name in known else _is_internal(name):
-            if left == depth:
-                inner = code
-        else:
+        try:
+            internal = known[code.co_filename]
+        except KeyError:
+            internal = _is_internal(code.co_filename)
+        if not internal:
             flat += (code, frame.f_lasti)
-            left -= 1
-            if not left:
+            depth -= 1
+            if not depth:
                 break
+        elif not flat:
+            inner = code
         frame = frame.f_back
-    return Site(flat, inner.co_qualname if inner is not None else "")
+    return Site(flat, inner)
 
 
 def frames_of_program(frame: FrameType | None) -> Iterator[FrameType]:

@@ -90,9 +90,9 @@ class Watch:
         """Judge what no step has judged; raise if that is how the guard acts."""
         self.act(self.ledger.end(), Moment.BEFORE_STEP)
 
-    def before_backward(self, run: Pass) -> None:
+    def before_backward(self, run: Pass) -> bool:
         """Judge a backward pass by its graph before it writes anything."""
-        self._passes.before(run)
+        return self._passes.before(run)
 
     def after_backward(self, run: Pass, error: BaseException | None) -> None:
         """See what a backward pass has really written, and put back what it must not have."""

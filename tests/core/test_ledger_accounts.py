@@ -85,14 +85,16 @@ def test_a_backward_that_was_refused_deposits_nothing(gan: Book) -> None:
 
 
 def test_a_backward_that_comes_again_as_it_was_is_taken_in_the_short_way(gan: Book) -> None:
-    """Only the very event that its loss was the last time, and only once it was posted."""
+    """Only the very event, not an equal one, and only once it was posted."""
     event, other = (Backward("critic_loss", (Deposit(account(C)),)) for _ in range(2))
     assert not gan.ledger.again(event)
     gan.post(event)
     assert gan.ledger.again(event)
     assert not gan.ledger.again(other)
     gan.post(other)
-    assert not gan.ledger.again(event)
+    assert gan.ledger.last["critic_loss"] is other
+    assert gan.ledger.again(event)
+    assert gan.ledger.last["critic_loss"] is event
 
 
 @pytest.mark.parametrize(("spent", "code"), [(True, "GG204"), (False, "GG103")])

@@ -55,7 +55,7 @@ NO_SUCH_CODE = "unknown code `leaking-los`: did you mean GG101 (leaking-loss)?"
         ("# gradguard: ignore[GG101] the encoder is shared", {"GG101"}),
         ("#gradguard:ignore[gg101]", {"GG101"}),
         ("# GradGuard: Ignore[ GG101 , applied_leak ]: both are meant", {"GG101", "GG103"}),
-        ("# gradguard: ignore[GG1]", {f"GG10{number}" for number in range(1, 8)}),
+        ("# gradguard: ignore[GG1]", {one for one in ALL if one.startswith("GG1")}),
         ("# gradguard: ignore", ALL),
         ("# gradguard: ignore the critic is trained here too", ALL),
         ("# noqa: E501  # gradguard: ignore[GG101]  # type: ignore", {"GG101"}),

@@ -1,4 +1,4 @@
-"""Which of the parameters that a graph shows really receive gradient, seen once for each passage."""
+"""Which of the parameters that a graph shows really receive gradient, seen once a passage."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import linecache
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -161,7 +162,7 @@ def _overlapping(told: _Teller) -> Iterator[Finding]:
             if not common or held[one].groups & held[other].groups:
                 continue
             turns = [n for n in order if n in (one, other)]
-            changes = sum(a != b for a, b in zip(turns, turns[1:], strict=False))
+            changes = sum(a != b for a, b in itertools.pairwise(turns))
             if changes < 2:
                 continue
             model = told.name_of(common)
@@ -293,7 +294,7 @@ def _unfed(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
             )
         else:
             reason = "which another optimizer holds" if other else "which no optimizer holds"
-            number = "GG301" if other and not _swapped(told, held, arrives) else "GG203"
+            number = "GG301" if other and not _swapped(told, held) else "GG203"
             yield _finding(
                 number,
                 f"`{optimizer}` never receives gradient of `{event.loss}`, which reaches "
@@ -307,12 +308,12 @@ def _unfed(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
             )
 
 
-def _swapped(told: _Teller, held: int, arrives: int) -> bool:
+def _swapped(told: _Teller, held: int) -> bool:
     return bool(held & told.reached)
 
 
 def _replaced(told: _Teller) -> Iterator[Finding]:
-    """Parameters that a loss reaches and no optimizer holds, while old ones are held for nothing."""
+    """Parameters that a loss reaches and no optimizer holds, while old ones are held."""
     if told.seen.oddities.fed_by_hand:
         return
     stray = told.reached & ~told.trained

@@ -110,7 +110,7 @@ def found_in(
     for _ in range(depth + 1):
         below: list[tuple[str, object]] = []
         for name, value in level:
-            if isinstance(value, _PLAIN) or isinstance(value, _CODE):
+            if isinstance(value, (*_PLAIN, *_CODE)):
                 continue
             if wanted(value):
                 yield name, value

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from gradguard.runtime import monitor
 from gradguard.runtime.balance import skipped_for_inf
+from gradguard.runtime.calls import Calls
 from gradguard.runtime.monitor import Pass
 from gradguard.runtime.names import optimizer_name
 from gradguard.runtime.observe.arrivals import Arrivals
@@ -39,7 +40,7 @@ class Observer:
     def __init__(self, declared: Declared, *, every: int = 1, steps: int | None = None) -> None:
         """Begin with nothing seen."""
         self.census = Census()
-        self.calls = Visits(self.census)
+        self.calls: Calls = Visits(self.census)
         self.reader = Reader(self.census, declared.losses)
         self.tape = Tape()
         self.declared = declared
@@ -72,7 +73,7 @@ class Observer:
             built(optimizer, *args, **kwargs)
             observer._constructed(optimizer, built)
 
-        Optimizer.__init__ = __init__  # type: ignore[method-assign]
+        Optimizer.__init__ = __init__  # type: ignore[method-assign, assignment]
 
     def end(self) -> None:
         """Remove the taps."""
@@ -168,10 +169,11 @@ class Observer:
         gone = 0
         for number in bits(mask):
             parameter = self.census.parameters[number]()
-            if parameter is None or parameter.grad is None:
-                gone |= 1 << number
-            elif (number in self._written and self._written[number] != id(parameter.grad)) or (
-                values and not has_value(parameter.grad)
+            if (
+                parameter is None
+                or parameter.grad is None
+                or (number in self._written and self._written[number] != id(parameter.grad))
+                or (values and not has_value(parameter.grad))
             ):
                 gone |= 1 << number
         return gone
@@ -277,5 +279,3 @@ class Observer:
         if len(named) == 1:
             return named[0]
         return optimizer_name(where, type(optimizer).__name__)
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from dataclasses import dataclass, field
 
 import torch
@@ -154,7 +155,7 @@ class Oddities:
             if branch.shape and not branch.bare and len(branch.shape) > 1:
                 by_shape.setdefault(branch.shape, []).append(branch)
         for alike in by_shape.values():
-            for one, other in zip(alike, alike[1:], strict=False):
+            for one, other in itertools.pairwise(alike):
                 if one.mask & other.mask or (id(one), id(other)) in done:
                     continue
                 for number, held in enumerate(self._census.optimizers):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter, call, is_
 from threading import get_ident
 from types import FrameType
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -172,7 +173,7 @@ class Reader:
         return passage
 
     def _read(self, run: Pass, inputs: tuple[int, ...]) -> Passage:
-        census, graph = self._census, run.graph
+        graph = run.graph
         leaves = [(node, leaf) for node, leaf in graph.tensors() if leaf.requires_grad]
         known = self._parameters(leaves, run.frame)
         marks = {node: 1 << number for node, number, _ in known}
@@ -239,14 +240,16 @@ class Reader:
             for branch in census.roots:
                 covered |= branch.mask
             census.learn(frame)
-            lost = [leaf for leaf in strangers if not covered >> census.take(leaf) & 1]
+            lost: list[Tensor] = [
+                leaf for leaf in strangers if not covered >> census.take(leaf) & 1
+            ]
             if lost:
                 census.search(lost)
-        found = []
-        for node, leaf in leaves:
-            number = census.number(leaf)
+        found: list[tuple[Any, int, Tensor]] = []
+        for node, one in leaves:
+            number = census.number(one)
             if number is not None:
-                found.append((node, number, leaf))
+                found.append((node, number, one))
         return found
 
     def _called(self, graph: Graph) -> list[_Called]:

@@ -13,14 +13,14 @@ from gradguard.core.flow import FlowMatrix, matrix_of
 from gradguard.core.inference import infer
 from gradguard.core.ledger import Ledger
 from gradguard.core.policy import Policy, Rule, matches
-from gradguard.core.verdicts import Saw
 from gradguard.core.timeline import Timeline
+from gradguard.core.verdicts import Saw
 from gradguard.runtime.names import loss_names
 from gradguard.runtime.observe.census import Branch, Census, bits, paths, place_of_program
 from gradguard.runtime.observe.declared import written
 from gradguard.runtime.observe.observer import Observer
 from gradguard.runtime.observe.passages import Part, Passage
-from gradguard.runtime.observe.tape import What
+from gradguard.runtime.observe.tape import Happened, What
 from gradguard.runtime.sites import Site, _place
 from gradguard.runtime.trail import follow_call
 
@@ -87,7 +87,7 @@ class _Teller:
 
     def _sign(self, mask: int) -> set[tuple[object, ...]]:
         """Return the signatures of parameters: who steps them, and which losses reach them."""
-        signs = set()
+        signs: set[tuple[object, ...]] = set()
         for number in bits(mask & (self.trained | self.reached)):
             reaching = tuple(p.number for p in self.passages if p.whole.reach >> number & 1)
             signs.add((self._held_by(number), reaching))
@@ -104,15 +104,12 @@ class _Teller:
         chosen: list[tuple[Branch, str]] = []
         for root in [*tops, *self.census._bare.values()]:
             if root.mask & relevant & ~done:
-                before = done
                 for branch, name in self._split(root, _best(root, "model")):
                     if branch.mask & relevant & ~done:
                         chosen.append((branch, name))
                         done |= branch.mask
-                assert done >= before
         left = relevant & ~done
-        for number in bits(left):
-            chosen.append((Branch(1 << number, 1 << number), "parameter"))
+        chosen += [(Branch(1 << number, 1 << number), "parameter") for number in bits(left)]
         taken: set[str] = set()
         for branch, name in chosen:
             unique, count = name, 2
@@ -141,7 +138,7 @@ class _Teller:
         return found
 
     def _divide(self) -> None:
-        cells: dict[tuple[object, ...], int] = {}
+        cells: dict[tuple[tuple[str, ...], str, tuple[int, ...]], int] = {}
         for name, mask in self.models.items():
             for number in bits(mask):
                 owners = tuple(n for n, m in self.declared.items() if m >> number & 1 and n != name)
@@ -149,8 +146,6 @@ class _Teller:
                 cells[key] = cells.get(key, 0) | 1 << number
         parts: dict[tuple[str, ...], int] = {}
         for (declared, name, _), mask in cells.items():
-            assert isinstance(declared, tuple)
-            assert isinstance(name, str)
             owners = (*declared, name)
             number = parts[owners] = parts.get(owners, -1) + 1
             self.atoms.append((mask, Account(owners, number)))
@@ -238,18 +233,18 @@ class _Teller:
         deposits = self._deposits(part, shown, rule)
         return Backward(name, deposits, place_of_program(passage.where), blind=passage.blind)
 
-    def _event(self, happened: object, whole: dict[int, Backward]) -> Event | None:
-        what = happened.what  # type: ignore[attr-defined]
+    def _event(self, happened: Happened, whole: dict[int, Backward]) -> Event | None:
+        what = happened.what
         if what is What.BACKWARD:
-            return whole[happened.number]  # type: ignore[attr-defined]
-        accounts = self.accounts_within(happened.mask)  # type: ignore[attr-defined]
+            return whole[happened.number]
+        accounts = self.accounts_within(happened.mask)
         if what is What.CLEAR:
             return Clear(accounts)
-        held = self.census.optimizers[happened.number]  # type: ignore[attr-defined]
-        where = self.seen.places[happened.where]  # type: ignore[attr-defined]
+        held = self.census.optimizers[happened.number]
+        where = self.seen.places[happened.where]
         return Spend(
             self._optimizer(happened.number), self.accounts(held.mask), place_of_program(where)
-        )  # type: ignore[attr-defined]
+        )
 
     def accounts_within(self, mask: int) -> frozenset[Account]:
         alive = self.reached

@@ -109,9 +109,11 @@ def _summands(roots: Iterable[Node]) -> Iterator[Node]:
         yield node
         kind = type(node).__name__
         children = [child for child, _ in node.next_functions if child is not None]
-        if kind in _SUMS or (kind in _SCALES and len(children) == 1):
-            waiting += children
-        elif kind in _WRAPS and len(children) >= 1 and _small(node):
+        if (
+            kind in _SUMS
+            or (kind in _SCALES and len(children) == 1)
+            or (kind in _WRAPS and len(children) >= 1 and _small(node))
+        ):
             waiting += children
 
 
