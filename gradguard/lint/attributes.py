@@ -399,7 +399,8 @@ def _label(value: Value, path: tuple[str, ...], depth: int) -> None:
     match value:
         case Instance():
             named = value.path and not _dangling(value.path)
-            if named or (value.path and value.unit is not None and value.unit.opaque):
+            opaque = value.unit is not None and value.unit.opaque
+            if named or (opaque and value.path and not value.path[0].startswith(LOCAL)):
                 return
             value.path = path
             if value.unit is not None and _dangling(value.unit.path):

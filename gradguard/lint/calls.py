@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 
 from gradguard.lint import attributes, events, expressions, library, methods, statements
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 _DEEPEST = 40
+_LOSS = re.compile(r"loss|(?:^|_)cri(?:t|terion)?(?:_|$)|criterion|penalty|objective")
 require_gradient = events.require_gradient
 set_on_parameters = events.set_on_parameters
 write = events.write
@@ -124,12 +126,22 @@ def call(
             return opaque(run, args, kwargs, frame.site(node))
 
 
-def opaque(run: Run, args: list[Value], kwargs: dict[str, Value], site: Site) -> Data:
-    """Make what an unknown call returns: it may carry on whatever it was given."""
+def opaque(
+    run: Run, args: list[Value], kwargs: dict[str, Value], site: Site, *, sure: bool = False
+) -> Data:
+    """Make what an unknown call returns: it may carry on whatever it was given.
+
+    Args:
+        run: The execution.
+        args: What it was given.
+        kwargs: What it was given by name.
+        site: Where it is called.
+        sure: True if what it is called leaves no doubt that tensors go through it.
+    """
     given = [*args, *kwargs.values()]
     have = gather(given)
     flow = {
-        unit: arrival._replace(sure=False, enters=arrival.enters or site)
+        unit: arrival._replace(sure=sure and arrival.sure, enters=arrival.enters or site)
         for unit, arrival in have.flow.items()
     }
     hidden = have.hidden
@@ -171,7 +183,8 @@ def _call_unknown(
         if isinstance(name, Const) and isinstance(name.value, str):
             return methods.call_method(run, receiver, name.value, args, kwargs, frame, node, func)
     run.witness(func.key, "called")
-    made = opaque(run, args, kwargs, frame.site(node))
+    named = func.path[-1].lower() if func.path else ""
+    made = opaque(run, args, kwargs, frame.site(node), sure=_LOSS.search(named) is not None)
     if func.unknown:
         made.hidden = max(made.hidden, Hidden.ARGUMENT)
     made.key = run.key("called", func.key, frame.site(node), tuple(run.stack))

@@ -271,12 +271,18 @@ def _find_models(story: Story) -> None:
         key = (_top(unit) or id(unit), held_by, tuple(reach.get(unit, ())), unit.bare, unit.shadow)
         groups.setdefault(key, []).append(unit)
     used: dict[str, int] = {}
+    owners: dict[str, tuple[Optimizer, ...]] = {}
     tops: dict[object, int] = {}
     for group in groups:
         tops[group[0]] = tops.get(group[0], 0) + 1
     for group, members in groups.items():
         holders = tuple(o for o in story.optimizers if any(o in u.holders for u in members[:1]))
         name = _common_name(members, alone=tops[group[0]] == 1)
+        first = owners.setdefault(name, holders)
+        if first != holders and not (members[0].shadow and name in used):
+            # Two models that happen to be called the same are not one.
+            name = f"{name} ({sum(one.startswith(name) for one in owners) + 1})"
+            owners[name] = holders
         part = used[name] = used.get(name, -1) + 1
         model = Model(name, tuple(members), holders, Account((name,), part))
         story.models.append(model)
