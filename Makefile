@@ -6,6 +6,7 @@ READY := .venv/.ready
 .DELETE_ON_ERROR:
 
 demo: $(READY)
+	$(BIN)/gradguard lint examples/*.py
 	$(BIN)/gradguard demo
 
 test: lint browser
@@ -15,7 +16,7 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/gradguard lint gradguard benchmarks
+	$(BIN)/gradguard lint gradguard benchmarks examples/*.py
 
 # Pages are tested in Debian's Chromium. Where it can be neither found nor installed, their tests
 # fail and say so; CHROMIUM may name another one.
