@@ -87,6 +87,48 @@ def test_h12_a_detach_inside_a_compiled_region_is_respected(compiler: Callable[.
         built.generator.zero_grad()
 
 
+@pytest.mark.parametrize("mode", ["raise", "record"])
+@pytest.mark.parametrize("watched", [False, True])
+def test_h12_a_compiled_backward_that_frees_its_graph_is_proved_by_running(
+    compiler: Callable[..., Any], mode: Any, *, watched: bool
+) -> None:
+    """Where autograd refuses to be asked beforehand, the real backward decides, and it runs."""
+    built = pair()
+    generator = compiler(built.generator)
+    built.critic(generator(built.z)).mean().backward()
+    with pytest.raises(RuntimeError, match="donated"):
+        built.critic(generator(built.z)).mean().backward(retain_graph=True)
+
+    def step(guard: gradguard.Guard | None, *, cut: bool) -> list[Tensor | None]:
+        for parameter in built.parameters():
+            parameter.grad = None
+        fake = generator(built.z)
+        critic_loss = built.critic(fake.detach() if cut else fake).mean()
+        penalty_loss = built.critic(built.real).square().mean()
+        if guard is not None and watched:
+            guard.watch(critic_loss=critic_loss, penalty_loss=penalty_loss)
+        with guard.loss("critic_loss") if guard is not None and not watched else nullcontext():
+            (critic_loss + penalty_loss).backward()
+        return built.gradients()
+
+    policy = {"critic_loss": "critic", "penalty_loss": "critic"}
+    guard = gradguard.Guard(built.models, policy, on_violation=mode)
+    leaking, clean = step(None, cut=False), step(None, cut=True)
+    with guard:
+        assert same(step(guard, cut=True), clean)
+    assert guard.findings == []
+    if mode == "raise":
+        with pytest.raises(gradguard.IsolationError) as caught, guard:
+            step(guard, cut=False)
+        found = caught.value.findings
+        assert same([p.grad for p in built.generator.parameters()], [None] * 4)
+    else:
+        with guard:
+            assert same(step(guard, cut=False), leaking)
+        found = guard.findings
+    assert [(f.code, f.loss, f.model) for f in found] == [("GG101", "critic_loss", "generator")]
+
+
 def test_h12_a_guard_breaks_no_graph(compiler: Callable[..., Any]) -> None:
     """A step compiled without a guard is neither broken nor compiled again under one."""
     built = pair()
