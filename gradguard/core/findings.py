@@ -20,6 +20,7 @@ __all__ = [
     "Place",
     "Severity",
     "TraceStep",
+    "source_line",
 ]
 
 
@@ -68,15 +69,20 @@ class Place:
     @property
     def line(self) -> str:
         """The source line the place starts on, as it stands; empty if it cannot be read."""
-        try:
-            return linecache.getline(self.filename, self.location.row)
-        except ValueError:  # A name that no file can have.
-            return ""
+        return source_line(self.filename, self.location.row)
 
     @property
     def source(self) -> str:
         """The source line the place starts on, without indentation; empty if it cannot be read."""
         return self.line.strip()
+
+
+def source_line(filename: str, row: int) -> str:
+    """Return a line of a file as it stands; empty if it cannot be read."""
+    try:
+        return linecache.getline(filename, row)
+    except ValueError:  # A name that no file can have.
+        return ""
 
 
 UNKNOWN_PLACE = Place("<unknown>", Location(1, 1))

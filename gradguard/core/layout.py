@@ -214,7 +214,9 @@ def cells(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(
-        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF")
+        0
+        if unicodedata.category(char) in ("Mn", "Me")
+        else 1 + (unicodedata.east_asian_width(char) in "WF")
         for char in text
     )
 
@@ -276,17 +278,27 @@ def _cropped(row: _Row, width: int) -> _Row:
     """Cut a source line that is too long, so that what is marked stays in sight."""
     width = max(width, _LEAST_SOURCE)
     source = row.source
-    if len(source) <= width:
+    if cells(source) <= width:
         return row
     begin, end = row.carets or (0, 0)
-    start = 0 if end < width else max(0, begin - width // 4)
-    window = source[start : start + width]
+    start = 0 if cells(source[:end]) < width else max(0, begin - width // 4)
+    window = _head(source[start:], width)
+    stop = start + len(window)
     if start:
-        window = "…" + window[1:]
-    if start + width < len(source):
-        window = window[:-1] + "…"
+        window = "…" + _head(window[1:], width - 1)
+    if stop < len(source):
+        window = _head(window, width - 1) + "…"
     carets = None if row.carets is None else (begin - start, min(end - start, len(window)))
     return row._replace(source=window, carets=carets)
+
+
+def _head(text: str, width: int) -> str:
+    """Return as much of the start of a text as fits."""
+    if text.isascii():
+        return text[:width]
+    while cells(text) > width:
+        text = text[:-1]
+    return text
 
 
 def _wrapped(line: Line, width: int | None, indent: str) -> list[Line]:

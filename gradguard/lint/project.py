@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import io
 import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+
+from gradguard.core.columns import column
 
 __all__ = ["Project", "SourceFile", "Unreadable"]
 
@@ -62,6 +65,16 @@ class SourceFile:
         self.filename = str(path)
         self.package = package
         self.text = text
+
+    def column(self, row: int, offset: int) -> int:
+        """Return the column, in characters from 1, of a byte of a row."""
+        lines = self._lines
+        return column(lines[row - 1] if row <= len(lines) else "", offset)
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        """The lines of a file in which bytes are not characters; else none."""
+        return [] if self.text.isascii() else list(io.StringIO(self.text, newline=None))
 
     @cached_property
     def tree(self) -> ast.Module:

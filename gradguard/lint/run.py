@@ -183,10 +183,16 @@ class Frame:
     def site(self, node: ast.AST) -> Site:
         """Return where ``node`` stands."""
         row = getattr(node, "lineno", 1)
-        column = getattr(node, "col_offset", 0)
+        offset = getattr(node, "col_offset", 0)
         end_row = getattr(node, "end_lineno", None) or row
-        end_column = getattr(node, "end_col_offset", None) or column
-        return Site(self.file.filename, row, column + 1, end_row, end_column + 1)
+        end_offset = getattr(node, "end_col_offset", None) or offset
+        return Site(
+            self.file.filename,
+            row,
+            self.file.column(row, offset),
+            end_row,
+            self.file.column(end_row, end_offset),
+        )
 
 
 class Run:

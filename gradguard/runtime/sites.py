@@ -21,6 +21,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from gradguard.core.columns import Span, place_of, span_of
 from gradguard.core.findings import UNKNOWN_PLACE, Location, Place
 
 __all__ = ["Expression", "Site", "site"]
@@ -94,7 +95,8 @@ class Site:
         if level >= len(self.stack):
             return None
         code, offset = self.stack[level]
-        return Expression.at(_place(code, offset))
+        span, _ = _read(code, offset)
+        return Expression.at(code.co_filename, span) if span is not None else None
 
 
 def site(frame: FrameType | None, depth: int = _DEPTH) -> Site:
@@ -132,29 +134,32 @@ def frames_of_program(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
-_places: dict[tuple[int, int], tuple[CodeType, Place]] = {}
-"""Places by identity of the code object, which is kept so that its identity stays its own."""
+_known: dict[tuple[int, int], tuple[CodeType, Span | None, Place]] = {}
+"""What was read, by identity of the code object, which is kept so that its identity stays its own.
+"""
 
 
 def _place(code: CodeType, offset: int) -> Place:
-    known = _places.get((id(code), offset))
+    return _read(code, offset)[1]
+
+
+def _read(code: CodeType, offset: int) -> tuple[Span | None, Place]:
+    """Return where an instruction stands, as the interpreter says it and as people do."""
+    known = _known.get((id(code), offset))
     if known is not None and known[0] is code:
-        return known[1]
-    found = _read_place(code, offset)
-    if len(_places) > 4096:
-        _places.clear()
-    _places[id(code), offset] = code, found
-    return found
-
-
-def _read_place(code: CodeType, offset: int) -> Place:
+        return known[1:]
     nowhere = (None, None, None, None)
     positions = next(islice(code.co_positions(), offset // 2, None), nowhere)
     row, end_row, column, end_column = positions
     if row is None:
-        return Place(code.co_filename, Location(code.co_firstlineno, 1))
-    end = None if end_row is None or end_column is None else Location(end_row, end_column + 1)
-    return Place(code.co_filename, Location(row, (column or 0) + 1), end)
+        span, found = None, Place(code.co_filename, Location(code.co_firstlineno, 1))
+    else:
+        span = row, column or 0, end_row, end_column
+        found = place_of(code.co_filename, span)
+    if len(_known) > 4096:
+        _known.clear()
+    _known[id(code), offset] = code, span, found
+    return span, found
 
 
 class _Source:
@@ -162,13 +167,13 @@ class _Source:
 
     def __init__(self, text: str) -> None:
         tree = ast.parse(text)
-        self.nodes: dict[tuple[int, int, int, int], ast.expr] = {}
+        self.nodes: dict[Span, ast.expr] = {}
         self.parents: dict[ast.AST, ast.AST] = {}
         for node in ast.walk(tree):
             for child in ast.iter_child_nodes(node):
                 self.parents[child] = node
-            if isinstance(node, ast.expr) and node.end_lineno and node.end_col_offset is not None:
-                span = (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset)
+            if isinstance(node, ast.expr):
+                span = span_of(node)
                 known = self.nodes.get(span)
                 if known is None or isinstance(node, ast.Call):
                     self.nodes[span] = node
@@ -191,16 +196,12 @@ class Expression:
     source: _Source
 
     @classmethod
-    def at(cls, place: Place) -> Expression | None:
-        """Find the expression that spans exactly ``place``; ``None`` without its source."""
-        end = place.end_location
-        text = "".join(linecache.getlines(place.filename))
+    def at(cls, filename: str, span: Span) -> Expression | None:
+        """Find the expression that spans exactly ``span``; ``None`` without its source."""
+        text = "".join(linecache.getlines(filename))
         source = _source(text) if text else None
-        if source is None or end is None:
-            return None
-        span = (place.location.row, place.location.column - 1, end.row, end.column - 1)
-        node = source.nodes.get(span)
-        return cls(node, place.filename, source) if node is not None else None
+        node = source.nodes.get(span) if source is not None else None
+        return cls(node, filename, source) if node is not None and source is not None else None
 
     def __str__(self) -> str:
         """Return the expression as text."""
@@ -209,11 +210,7 @@ class Expression:
     @property
     def place(self) -> Place:
         """Where the expression stands."""
-        node = self.node
-        end = None
-        if node.end_lineno is not None and node.end_col_offset is not None:
-            end = Location(node.end_lineno, node.end_col_offset + 1)
-        return Place(self.filename, Location(node.lineno, node.col_offset + 1), end)
+        return place_of(self.filename, span_of(self.node))
 
     def of(self, node: ast.expr) -> Expression:
         """Wrap another node of the same file."""

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gradguard.core.codes import code
+from gradguard.core.columns import place_of, span_of
 from gradguard.core.events import Backward, Clear, Event, Spend
-from gradguard.core.findings import Finding, Location, Place, Severity, TraceStep
+from gradguard.core.findings import Finding, Place, Severity, TraceStep
 from gradguard.runtime.observe.census import bits, place_of_program
 
 if TYPE_CHECKING:
@@ -90,14 +91,14 @@ def _assigned(filename: str, attribute: str) -> Iterator[Place]:
                     and target.attr == attribute
                     and not (isinstance(target.value, ast.Name) and target.value.id == "self")
                 ):
-                    yield Place(filename, Location(node.lineno, node.col_offset + 1))
+                    yield place_of(filename, span_of(node))
         elif (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
             and node.func.id == "setattr"
             and any(isinstance(a, ast.Constant) and a.value == attribute for a in node.args)
         ):
-            yield Place(filename, Location(node.lineno, node.col_offset + 1))
+            yield place_of(filename, span_of(node))
 
 
 def _copied(told: _Teller) -> Iterator[Finding]:
