@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture and the marker ``gradguard``.
+"""The pytest plugin: the fixture, the marker and the option ``gradguard``.
 
 Loading it loads neither torch nor anything else of gradguard; what a test uses is loaded then.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,9 +26,59 @@ _MARKER = (
 _MARKED = "_gradguard_marked"
 
 
+_MODES = ("observe", "strict", "off")
+_OPTION = (
+    "watch every test that runs backward and tell at the end which loss trains which model; "
+    "with `strict`, findings of severity warning or above fail the test"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the option, and the setting that stands for it."""
+    group = parser.getgroup("gradguard", "isolation between models")
+    group.addoption(
+        "--gradguard",
+        nargs="?",
+        const="observe",
+        type=_mode,
+        metavar="observe|strict|off",
+        help=f"{_OPTION}.",
+    )
+    group.addoption(
+        "--gradguard-report",
+        metavar="FILE",
+        help="also write what `--gradguard` tells, to a file that ends in .html or .json.",
+    )
+    parser.addini("gradguard", f"{_OPTION}: observe, strict or off.", default="off")
+
+
+def _mode(text: str) -> str:
+    if text not in _MODES:
+        import argparse
+
+        told = f"is one of {', '.join(_MODES)}, not {text!r}"
+        if Path(text.partition("::")[0]).exists():
+            told += f"; with a path behind it, write `--gradguard=observe {text}`"
+        raise argparse.ArgumentTypeError(told)
+    return text
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and what watches the tests if that is asked for."""
     config.addinivalue_line("markers", _MARKER)
+    report = config.getoption("gradguard_report")
+    mode = config.getoption("gradguard")
+    if mode is None:
+        mode = config.getini("gradguard").strip() or "off"
+        if mode not in _MODES:
+            raise pytest.UsageError(f"gradguard = {mode!r}: it is one of {', '.join(_MODES)}")
+        if report and mode == "off":
+            mode = "observe"
+    if mode != "off":
+        from gradguard._pytest.watching import Watching
+
+        watching = Watching(config, strict=mode == "strict", report=report, guards=_GUARDS)
+        config.pluginmanager.register(watching, "gradguard-watching")
 
 
 # The fixture
@@ -66,7 +117,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     except BaseException as error:
         guards.conclude(error)
         raise
-    guards.conclude(None)
+    try:
+        guards.conclude(None)
+    finally:
+        if guards.verdict is not None:
+            from gradguard._pytest.failures import VERDICT
+
+            item.stash[VERDICT] = guards.verdict
     return result
 
 
@@ -81,9 +138,7 @@ def pytest_runtest_makereport(
         return report
     from gradguard._pytest.failures import show
 
-    guards = item.stash.get(_GUARDS, None)
-    verdict = guards is not None and guards.verdict is call.excinfo.value
-    show(item, call.excinfo, report, verdict=verdict)
+    show(item, call.excinfo, report)
     return report
 
 

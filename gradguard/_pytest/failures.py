@@ -11,7 +11,10 @@ import pytest
 
 from gradguard.core.findings import IsolationError, IsolationWarning
 
-__all__ = ["show"]
+__all__ = ["VERDICT", "show"]
+
+VERDICT = pytest.StashKey[IsolationError]()
+"""What the end of a test's call has raised, where no line of the test is running."""
 
 _OWN = str(Path(__file__).resolve().parents[1])
 
@@ -20,8 +23,6 @@ def show(
     item: pytest.Item,
     excinfo: pytest.ExceptionInfo[BaseException],
     report: pytest.TestReport,
-    *,
-    verdict: bool,
 ) -> None:
     """Show a finding in a report as a reader of the test wants it.
 
@@ -29,13 +30,12 @@ def show(
         item: The test.
         excinfo: What it failed with; anything but what a guard raises is left alone.
         report: The report, which is changed.
-        verdict: True if the end of the call has raised it, where no line of the test is running.
     """
     error = excinfo.value
     if not isinstance(error, IsolationError | IsolationWarning):
         return
     if not item.config.getoption("fulltrace", default=False):
-        if verdict:
+        if item.stash.get(VERDICT, None) is error:
             report.longrepr = excinfo.getrepr(style="value")
         else:
             _cut(error)

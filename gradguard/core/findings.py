@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -109,6 +109,11 @@ class TraceStep:
         """Return the step as plain data, in the keys that findings use."""
         return {"filename": self.filename, **_span(self.place), "message": self.message}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TraceStep:
+        """Return the step that :meth:`to_dict` has made plain data of."""
+        return cls(_place(data), data["message"])
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -174,6 +179,23 @@ class Finding:
             "trace": [step.to_dict() for step in self.trace],
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Finding:
+        """Return the finding that :meth:`to_dict` has made plain data of."""
+        return cls(
+            data["code"],
+            data["name"],
+            Severity(data["severity"]),
+            data["message"],
+            _place(data),
+            data["loss"],
+            data["model"],
+            tuple(TraceStep.from_dict(step) for step in data["trace"]),
+            data["help"],
+            data["count"],
+            Confidence(data["confidence"]),
+        )
+
     def __str__(self) -> str:
         """Render the finding as a compiler would: headline, source lines of the trace, help."""
         return plain(finding_lines(self))
@@ -217,3 +239,8 @@ def _span(place: Place) -> dict[str, Any]:
         "location": {"row": place.location.row, "column": place.location.column},
         "end_location": {"row": end.row, "column": end.column} if end else None,
     }
+
+
+def _place(data: Mapping[str, Any]) -> Place:
+    end = data["end_location"]
+    return Place(data["filename"], Location(**data["location"]), Location(**end) if end else None)

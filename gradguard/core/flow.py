@@ -59,6 +59,10 @@ class Sign(Enum):
 _OF_REACH = {Reach.NONE: Sign.NONE, Reach.ZERO: Sign.ZERO, Reach.UNKNOWN: Sign.UNKNOWN}
 _OF_KIND = {Kind.MEANT: Sign.MEANT, Kind.SPILL: Sign.SPILLED, Kind.LEAK: Sign.LEAKED}
 
+# From what says least to what says most.
+_KINDS = (Kind.OPEN, Kind.MEANT, Kind.SPILL, Kind.LEAK)
+_REACHES = (Reach.NONE, Reach.ZERO, Reach.UNKNOWN, Reach.REACHED)
+
 
 def sign_of(kind: Kind) -> Sign:
     """Return how gradient of a kind is shown."""
@@ -137,6 +141,51 @@ class FlowMatrix:
             },
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FlowMatrix:
+        """Return the matrix that :meth:`to_dict` has made plain data of.
+
+        The backward passes are not part of it, so that :meth:`check` finds nothing in it.
+        """
+        pairs = [(loss, model) for loss in data["losses"] for model in data["models"]]
+        reach = {(loss, model): Reach(data["reach"][loss][model]) for loss, model in pairs}
+        words = {(loss, model): data["kind"][loss][model] for loss, model in pairs}
+        kinds = {sign.words: kind for kind, sign in _OF_KIND.items()}
+        return cls(
+            tuple(data["losses"]),
+            tuple(data["models"]),
+            {pair: one for pair, one in reach.items() if one is not Reach.NONE},
+            {pair: kinds[words[pair]] for pair in pairs if words[pair] in kinds},
+            frozenset(pair for pair in pairs if words[pair] == Sign.STARVED.words),
+        )
+
+    @classmethod
+    def merged(cls, matrices: Iterable[FlowMatrix]) -> FlowMatrix:
+        """Return one matrix of several runs, each pair as the worst of them has it.
+
+        Example:
+            >>> one = FlowMatrix(("a",), ("x",), {("a", "x"): Reach.ZERO})
+            >>> other = FlowMatrix(("a", "b"), ("x",), {("a", "x"): Reach.REACHED})
+            >>> FlowMatrix.merged([one, other])["a", "x"]
+            <Reach.REACHED: 'reached'>
+        """
+        losses: dict[str, None] = {}
+        models: dict[str, None] = {}
+        cells: dict[tuple[str, str], Reach] = {}
+        kinds: dict[tuple[str, str], Kind] = {}
+        starved: frozenset[tuple[str, str]] = frozenset()
+        backwards: list[Backward] = []
+        for matrix in matrices:
+            losses |= dict.fromkeys(matrix.losses)
+            models |= dict.fromkeys(matrix.models)
+            for pair, reach in matrix.cells.items():
+                cells[pair] = max(reach, cells.get(pair, reach), key=_REACHES.index)
+            for pair, kind in matrix.kinds.items():
+                kinds[pair] = max(kind, kinds.get(pair, kind), key=_KINDS.index)
+            starved |= matrix.starved
+            backwards += matrix.backwards
+        return cls(tuple(losses), tuple(models), cells, kinds, starved, backwards)
+
     def sign(self, loss: str, model: str) -> Sign:
         """Return what a pair comes to, as it is shown.
 
@@ -176,13 +225,12 @@ def matrix_of(
     names = tuple(models)
     cells: dict[tuple[str, str], Reach] = dict.fromkeys(zero, Reach.ZERO)
     kinds: dict[tuple[str, str], Kind] = {}
-    order = (Kind.OPEN, Kind.MEANT, Kind.SPILL, Kind.LEAK)
     for loss, reached in ledger.seen.items():
         for account, kind in reached.items():
             for owner in account.owners:
                 pair = (loss, owner)
                 cells[pair] = Reach.REACHED
-                kinds[pair] = max(kind, kinds.get(pair, kind), key=order.index)
+                kinds[pair] = max(kind, kinds.get(pair, kind), key=_KINDS.index)
     starved = frozenset(
         (finding.loss, finding.model)
         for finding in ledger.findings

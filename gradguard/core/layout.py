@@ -22,6 +22,7 @@ __all__ = [
     "Part",
     "Role",
     "finding_lines",
+    "headline",
     "matrix_lines",
     "plain",
     "relative",
@@ -113,25 +114,33 @@ def relative(filename: str, root: Path | None = None) -> str:
         return filename
 
 
-def finding_lines(finding: Finding, width: int | None = None) -> list[Line]:
+def headline(finding: Finding, width: int | None = None) -> list[Line]:
+    """Lay out what a finding says, without what shows it."""
+    place = f"{relative(finding.filename)}:{finding.location.row}:{finding.location.column}:"
+    line = (
+        Part(visible(place), Role.PATH),
+        Part(" "),
+        Part(finding.code, Role[finding.severity.name]),
+        Part(f" {visible(finding.message)}"),
+    )
+    return _wrapped(line, width, _INDENT)
+
+
+def finding_lines(
+    finding: Finding, width: int | None = None, notes: Iterable[str] = ()
+) -> list[Line]:
     """Lay a finding out as a compiler would: headline, source lines of the trace, help.
 
     Args:
         finding: The finding.
         width: Columns there are; where they do not suffice, messages go below their source.
+        notes: What else to say of it.
     """
     role = Role[finding.severity.name]
-    place = f"{relative(finding.filename)}:{finding.location.row}:{finding.location.column}:"
-    headline = (
-        Part(visible(place), Role.PATH),
-        Part(" "),
-        Part(finding.code, role),
-        Part(f" {visible(finding.message)}"),
-    )
     rows = _rows(finding)
     label_width = max((cells(row.label) for row in rows), default=0)
     blank = f"   {'':>{label_width}} "
-    lines = _wrapped(headline, width, _INDENT)
+    lines = headline(finding, width)
     source_width = min(max((cells(row.source) for row in rows), default=0), _SOURCE_COLUMN)
     fits = width is None or all(_needs(row, label_width, source_width) <= width for row in rows)
     for row in rows:
@@ -151,9 +160,9 @@ def finding_lines(finding: Finding, width: int | None = None) -> list[Line]:
             lines.append((below, Part(indent), Part(carets, role)))
         if not fits and row.message:
             lines += _wrapped((below, Part("  "), message), width, f"{blank}|   ")
-    notes = [f"help: {finding.help}"] if finding.help else []
-    notes += [f"seen {finding.count} times"] if finding.count > 1 else []
-    for note in notes:
+    own = [f"help: {finding.help}"] if finding.help else []
+    own += [f"seen {finding.count} times"] if finding.count > 1 else []
+    for note in (*own, *notes):
         line = (Part(f"{blank}= ", Role.GUTTER), Part(visible(note), Role.HELP))
         lines += _wrapped(line, width, f"{blank}  ")
     return lines

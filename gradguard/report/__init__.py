@@ -5,7 +5,7 @@ Nothing here needs torch or libcst, and only :func:`html` needs Jinja2.
 
 from __future__ import annotations
 
-from gradguard.report.formats import FORMATS, Format, render, show
+from gradguard.report.formats import FORMATS, Format, render, show, totals
 from gradguard.report.page import html, save
 
-__all__ = ["FORMATS", "Format", "html", "render", "save", "show"]
+__all__ = ["FORMATS", "Format", "html", "render", "save", "show", "totals"]

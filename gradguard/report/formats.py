@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,7 +16,7 @@ from gradguard.core.layout import Line, Part, Role, finding_lines, matrix_lines,
 from gradguard.report.github import workflow_commands
 from gradguard.report.sarif import sarif
 
-__all__ = ["FORMATS", "Format", "render", "show"]
+__all__ = ["FORMATS", "Format", "render", "show", "totals"]
 
 Format = Literal["text", "json", "sarif", "github"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -107,11 +107,11 @@ def _blocks(
     blocks = [finding_lines(finding, width) for finding in findings]
     if matrix is not None:
         blocks.append(matrix_lines(matrix, width, ascii_only))
-    return [*blocks, [_sum(findings)]]
+    return [*blocks, [totals(findings)]]
 
 
-def _sum(findings: list[Finding]) -> Line:
-    """Return the line that sums up."""
+def totals(findings: Collection[Finding]) -> Line:
+    """Lay out how many findings there are, by severity."""
     if not findings:
         return (Part("no findings", Role.HELP),)
     counts = Counter(finding.severity for finding in findings)

@@ -74,9 +74,16 @@ class Pass:
 
 
 class Watcher(Protocol):
-    """What is told of everything that happens to gradients."""
+    """What is told of everything that happens to gradients.
+
+    Attributes:
+        calls: The calls that it has seen.
+        observes: Whether it only looks on. Such a one is told after all others, so that it sees
+            nothing that they refuse, and is in nobody's way.
+    """
 
     calls: Calls
+    observes: bool
 
     def before_backward(self, run: Pass) -> bool:
         """Be told that a backward pass is about to run; raise to refuse it.
@@ -123,7 +130,7 @@ def attach(watcher: Watcher) -> None:
     with _lock:
         if not _watchers:
             _install()
-        _watchers = (*_watchers, watcher)
+        _watchers = tuple(sorted((*_watchers, watcher), key=lambda one: one.observes))
 
 
 def detach(watcher: Watcher) -> None:

@@ -44,6 +44,8 @@ class Watch:
         zero: Pairs of loss and model in which all gradient was found to be zero.
     """
 
+    observes = False
+
     def __init__(
         self,
         registry: Registry,

@@ -11,10 +11,13 @@ from pathlib import Path
 # the plugin of Hypothesis would load it anew for each failure.
 import hypothesis  # noqa: F401
 import pytest
+import torch._dynamo  # noqa: F401  The first step of an optimizer loads it.
 
 import gradguard._pytest.failures
 import gradguard._pytest.guards
-import gradguard._pytest.marks  # noqa: F401
+import gradguard._pytest.marks
+import gradguard._pytest.watching
+import gradguard.runtime.observe.story  # noqa: F401
 
 INSTALLED = any(
     entry.value == "gradguard.pytest_plugin"
@@ -42,9 +45,30 @@ class Nets:
         critic_loss.backward()
 
 
+class Pair(Nets):
+    def __init__(self):
+        super().__init__()
+        self.critic_opt = torch.optim.SGD(self.critic.parameters(), 0.1)
+        self.generator_opt = torch.optim.SGD(self.generator.parameters(), 0.1)
+
+    def step(self, *, leak):
+        self.critic_opt.zero_grad()
+        self.train(leak=leak)
+        self.critic_opt.step()
+        self.generator_opt.zero_grad()
+        generator_loss = -self.critic(self.generator(torch.ones(4, 3))).mean()
+        generator_loss.backward()
+        self.generator_opt.step()
+
+
 @pytest.fixture
 def nets():
     return Nets()
+
+
+@pytest.fixture
+def pair():
+    return Pair()
 
 
 @pytest.fixture(params=[2, 5])

@@ -35,7 +35,12 @@ class Observer:
         declared: The losses and models that a policy names.
         every: Read at every n-th backward of each call site.
         steps: Stop after so many optimizer steps.
+
+    Attributes:
+        guarded: Whether a guard of the program's own was active at some backward.
     """
+
+    observes = True
 
     def __init__(self, declared: Declared, *, every: int = 1, steps: int | None = None) -> None:
         """Begin with nothing seen."""
@@ -55,6 +60,7 @@ class Observer:
         self._spent = 0
         self._written: dict[int, int] = {}
         self._active = False
+        self.guarded = False
         self._built: Callable[..., None] | None = None
         self._after: dict[int, int] = {}
 
@@ -103,6 +109,7 @@ class Observer:
         """Read a backward pass by its graph."""
         if not run.roots or not self._active:
             return False
+        self.guarded |= not monitor.active()[0].observes
         key = run.site.key
         if self._every > 1:
             count, last = self._turns.get(key, (0, None))
