@@ -13,6 +13,7 @@ import pytest
 
 from gradguard.core.findings import (
     UNKNOWN_PLACE,
+    Confidence,
     Finding,
     IsolationError,
     IsolationWarning,
@@ -187,6 +188,14 @@ def test_a_finding_as_data_has_the_keys_of_ruff_and_our_own(train: str) -> None:
         "end_location": None,
         "message": "trains critic only",
     }
+
+
+def test_a_finding_comes_back_from_its_data(train: str) -> None:
+    """Nothing of it is lost between processes, nor where parts of it are missing."""
+    finding = replace(leak(train), confidence=Confidence.LOW, count=3)
+    bare = Finding("GG902", "unreadable-file", Severity.WARNING, "cannot be read", finding.place)
+    for one in (finding, bare):
+        assert Finding.from_dict(json.loads(json.dumps(one.to_dict()))) == one
 
 
 def test_a_finding_says_where_it_is() -> None:

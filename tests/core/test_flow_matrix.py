@@ -141,6 +141,33 @@ def test_the_matrix_as_data_is_plain_json() -> None:
     assert data["reach"]["other_loss"][T] == "zero"
 
 
+def test_the_matrix_comes_back_from_its_data() -> None:
+    """All that is shown of it does, whatever sign a pair has."""
+    flow = matrix()
+    starved = replace(flow, starved=frozenset({("other_loss", C)}))
+    for one in (flow, starved, FlowMatrix((), (), {})):
+        again = FlowMatrix.from_dict(json.loads(json.dumps(one.to_dict())))
+        assert again.to_dict() == one.to_dict()
+        assert str(again) == str(one)
+
+
+def test_matrices_of_several_runs_make_one_of_the_worst() -> None:
+    """Whatever the order: a leak outweighs a meant gradient, and anything outweighs nothing."""
+    clean = Ledger(POLICY, (C, G))
+    clean.post(Backward("critic_loss", (Deposit(CRITIC),)))
+    clean.post(Backward("last_loss", (Deposit(CRITIC),)))
+    parts = [matrix_of(clean, (C, G)), matrix(), FlowMatrix(("other_loss",), (T,), {})]
+    for order in (parts, parts[::-1]):
+        merged = FlowMatrix.merged(order)
+        assert set(merged.losses) == {"critic_loss", "generator_loss", "other_loss", "last_loss"}
+        assert set(merged.models) == {C, G, T}
+        assert merged.sign("critic_loss", G).words == "leaked"
+        assert merged.sign("critic_loss", C).words == "meant"
+        assert merged["other_loss", T] is Reach.ZERO
+        assert merged["last_loss", C] is Reach.REACHED
+    assert FlowMatrix.merged([]).to_dict() == FlowMatrix((), (), {}).to_dict()
+
+
 class Cells(html.parser.HTMLParser):
     """Collects the text of headings and cells, and all tags."""
 

@@ -13,13 +13,6 @@ TRACE = [
     "*fake = self.generator(torch.ones(4, 3))*`self.generator`'s output, carries gradient",
     "*critic_loss.backward()*2 of 2 `self.generator` parameters receive gradient",
 ]
-MATRIX = [
-    "*self.critic  self.generator*",
-    "critic_loss *",
-    "generator_loss *",
-    "*leaked*meant*",
-]
-
 LEAKS = """
 @pytest.mark.parametrize("leak", [True, False])
 def test_step(pair, leak):
