@@ -293,6 +293,10 @@ def _of_parameters(run: Run, value: Parameters, name: str, frame: Frame, node: a
         return value.like(values=True)
     if name == "grad":
         return value.like(grads=True)
+    if name == "requires_grad":
+        states = {unit.frozen for unit in value.units}
+        if states in ({True}, {False}):
+            return Const(states == {False})
     if name in _PLAIN:
         key = run.key("plain", value.key, name)
         return run.data(frame.site(node), key=key)
@@ -398,27 +402,27 @@ def _label(value: Value, path: tuple[str, ...], depth: int) -> None:
         return
     match value:
         case Instance():
-            named = value.path and not _dangling(value.path)
+            named = value.path and not _gives_way(value.path, path)
             opaque = value.unit is not None and value.unit.opaque
             if named or (opaque and value.path and not value.path[0].startswith(LOCAL)):
                 return
             value.path = path
-            if value.unit is not None and _dangling(value.unit.path):
+            if value.unit is not None and _gives_way(value.unit.path, path):
                 value.unit.path = path
             for name, part in value.attrs.items():
                 _label(part, (*path, name), depth + 1)
             if value.items is not None:
                 _label(value.items, path, depth + 1)
         case Parameters() if value.one and len(value.units) == 1 and value.units[0].bare:
-            if _dangling(value.units[0].path):
+            if _gives_way(value.units[0].path, path):
                 value.units[0].path = path
         case Optimizer():
-            if _dangling(value.path):
+            if _gives_way(value.path, path):
                 value.path = path
         case Data():
             if "leaf" in value.tags:
                 for unit in value.flow:
-                    if unit.tensor and _dangling(unit.path):
+                    if unit.tensor and _gives_way(unit.path, path):
                         unit.path = path
             if not value.name and path and not path[-1].startswith("["):
                 value.name = (
@@ -435,6 +439,17 @@ def _label(value: Value, path: tuple[str, ...], depth: int) -> None:
                 _label(item, (*path, f"[{key!r}]"), depth + 1)
         case _:
             return
+
+
+def _gives_way(path: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Say whether a name is given up for another.
+
+    An attribute's is kept, unless the other tells how the attribute's holder is got at.
+    """
+    if path and path[0] == "self" and other:
+        longer = len(other) > 1 and other[0] != "self"
+        return longer or not _dangling(other) or other[1 - len(path) :] == path[1:]
+    return _dangling(path)
 
 
 def _dangling(path: tuple[str, ...]) -> bool:

@@ -170,6 +170,7 @@ def require_gradient(run: Run, holder: Data, value: Value, site: Site) -> None:
         if holder.cuts:
             run.note("leaf again", site, holder)
         unit = leaf(run, site)
+        unit.path = tuple(holder.name.split(".")) if holder.name else ()
         holder.flow = {unit: Arrival(frozenset(), None, None, sure=True)}
     holder.tags |= {"leaf"}
 

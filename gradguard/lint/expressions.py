@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gradguard.lint import attributes, calls, names, statements
-from gradguard.lint.carry import carried, derive
+from gradguard.lint.carry import carried, derive, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import Frame, Run, truth
 from gradguard.lint.values import (
@@ -222,9 +222,20 @@ def _item(run: Run, value: Seq, index: Value, frame: Frame, node: ast.AST) -> Va
     choices = value.items + ([value.rest] if value.rest is not None else [])
     if not choices:
         return run.data(frame.site(node))
+    first = choices[0]
+    if isinstance(first, Const) and all(one.key == first.key for one in choices):
+        return first
     if all(isinstance(choice, Data | Const | Parameters) for choice in choices):
         return derive(run, "index", choices, frame.site(node))
+    _pass_over(choices[1:])
     return choices[0]
+
+
+def _pass_over(choices: list[Value]) -> None:
+    """Note that what happens to one of many may as well happen to these."""
+    for choice in choices:
+        for unit in units_of(choice):
+            unit.escaped = True
 
 
 def _entry(run: Run, value: Dict, index: Value, frame: Frame, node: ast.AST) -> Value:
@@ -236,6 +247,7 @@ def _entry(run: Run, value: Dict, index: Value, frame: Frame, node: ast.AST) -> 
         choices = list(value.items.values())
         if all(isinstance(choice, Data | Const) for choice in choices):
             return derive(run, "index", choices, frame.site(node))
+        _pass_over(choices[1:])
         return choices[0]
     return run.data(frame.site(node), hidden=Hidden.ARGUMENT)
 
@@ -526,15 +538,15 @@ def _comprehension(
         source = evaluate(run, generator.iter, inner if level else frame)
         found, more = elements(run, source, inner, generator.iter)
         for element in found:
-            statements.assign(run, generator.target, element, inner)
+            statements.assign(run, generator.target, element, inner, passing=True)
             narrowed = _filtered(run, generator.ifs, element, inner)
             if narrowed is None:
                 continue
             if narrowed is not element:
-                statements.assign(run, generator.target, narrowed, inner)
+                statements.assign(run, generator.target, narrowed, inner, passing=True)
             produce(level + 1, known)
         if more is not None:
-            statements.assign(run, generator.target, more, inner)
+            statements.assign(run, generator.target, more, inner, passing=True)
             narrowed = _filtered(run, generator.ifs, more, inner)
             if narrowed is not None:
                 produce(level + 1, known=False)

@@ -45,11 +45,21 @@ def execute(run: Run, body: Sequence[ast.stmt], frame: Frame) -> str | None:
     return None
 
 
-def assign(run: Run, target: ast.expr, value: Value, frame: Frame) -> None:
-    """Bind a target to a value."""
+def assign(
+    run: Run, target: ast.expr, value: Value, frame: Frame, *, passing: bool = False
+) -> None:
+    """Bind a target to a value.
+
+    Args:
+        run: The execution.
+        target: What is bound.
+        value: What it is bound to.
+        frame: Where it stands.
+        passing: True for the variable of a loop, which is no name for what it goes over.
+    """
     match target:
         case ast.Name():
-            inside = frame.function is not None and not isinstance(value, Data)
+            inside = (passing or frame.function is not None) and not isinstance(value, Data)
             attributes.label(value, LOCAL + target.id if inside else target.id, None)
             _scope_of(run, target.id, frame).names[target.id] = value
         case ast.Attribute():
@@ -58,9 +68,9 @@ def assign(run: Run, target: ast.expr, value: Value, frame: Frame) -> None:
         case ast.Subscript():
             _assign_item(run, target, value, frame)
         case ast.Tuple() | ast.List():
-            _unpack(run, target, value, frame)
+            _unpack(run, target, value, frame, passing=passing)
         case ast.Starred():
-            assign(run, target.value, value, frame)
+            assign(run, target.value, value, frame, passing=passing)
         case _:
             return
 
@@ -125,7 +135,9 @@ def _either(run: Run, one: Value, two: Value) -> Value:
     return one if not isinstance(one, Const) else two
 
 
-def _unpack(run: Run, target: ast.Tuple | ast.List, value: Value, frame: Frame) -> None:
+def _unpack(
+    run: Run, target: ast.Tuple | ast.List, value: Value, frame: Frame, *, passing: bool
+) -> None:
     count = len(target.elts)
     starred = next((i for i, t in enumerate(target.elts) if isinstance(t, ast.Starred)), None)
     items: list[Value] = []
@@ -136,7 +148,8 @@ def _unpack(run: Run, target: ast.Tuple | ast.List, value: Value, frame: Frame) 
             part = expressions.subscript(run, value, index, frame, inner)
             if isinstance(part, Data) and not part.name and number == 0 and not value.unknown:
                 part.name = ""
-            assign(run, inner.value if isinstance(inner, ast.Starred) else inner, part, frame)
+            bound = inner.value if isinstance(inner, ast.Starred) else inner
+            assign(run, bound, part, frame, passing=passing)
         return
     if isinstance(value, Seq | Dict | Instance | Parameters):
         items, rest = elements(run, value, frame, target)
@@ -155,7 +168,7 @@ def _unpack(run: Run, target: ast.Tuple | ast.List, value: Value, frame: Frame) 
         else:
             have = carried(value)
             part = run.data(frame.site(inner), have.flow, have.hidden)
-        assign(run, inner, part, frame)
+        assign(run, inner, part, frame, passing=passing)
 
 
 def take_defaults(run: Run, function: Function, arguments: ast.arguments, frame: Frame) -> None:
@@ -209,12 +222,24 @@ def _augmented(run: Run, node: ast.AugAssign, frame: Frame) -> str | None:
         left.key = run.fresh()
         return None
     value = expressions.operate(run, node.op, left, right, frame.site(node))
+    if isinstance(value, Const) and _counts(run, node, value, frame):
+        value = run.data(frame.site(node), key=run.key("counter", frame.site(node)))
     if isinstance(value, Data) and isinstance(left, Data):
         value.name = ""
         if isinstance(node.op, ast.Add | ast.Sub) and not value.terms and left.terms:
             value.terms = left.terms
     assign(run, node.target, value, frame)
     return None
+
+
+def _counts(run: Run, node: ast.AugAssign, value: Const, frame: Frame) -> bool:
+    """Say whether a number is counted up turn by turn, so that two turns do not tell what it is."""
+    if isinstance(value.value, bool) or not isinstance(value.value, int | float):
+        return False
+    if run.loops:
+        return run.loops[-1] < 0
+    building = frame.function is None or frame.function.name == "__init__"
+    return isinstance(node.target, ast.Attribute) and not building
 
 
 def _as_load(target: ast.expr) -> ast.expr:
@@ -264,7 +289,7 @@ def _for(run: Run, node: ast.For | ast.AsyncFor, frame: Frame) -> str | None:
             run.loops[-1] = number if known else -1
             if number and not known:
                 run.events.append(RestartAt())
-            assign(run, node.target, element, frame)
+            assign(run, node.target, element, frame, passing=True)
             left = execute(run, node.body, frame)
             if left == "break":
                 break

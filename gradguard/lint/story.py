@@ -381,7 +381,7 @@ def _translate(story: Story) -> None:
 def _backward(story: Story, event: BackwardAt) -> Backward:
     reached = story.reached(event)
     behind: dict[Model, set[Account]] = {}
-    groups: dict[tuple[int, ...], set[Account]] = {}
+    groups: dict[int, set[Account]] = {}
     for model, arrivals in reached.items():
         below = {
             story.of_unit[unit].account
@@ -390,14 +390,12 @@ def _backward(story: Story, event: BackwardAt) -> Backward:
             if unit in story.of_unit
         }
         behind[model] = below
-        if model.holders:
-            groups.setdefault(tuple(id(o) for o in model.holders), set()).update(below)
+        for optimizer in model.holders:
+            groups.setdefault(id(optimizer), set()).update(below)
     deposits = []
     for model, arrivals in reached.items():
-        below = behind[model]
-        if model.holders:
-            below = below | groups[tuple(id(o) for o in model.holders)]
-        below = below - {model.account}
+        group = (groups[id(optimizer)] for optimizer in model.holders)
+        below = behind[model].union(*group) - {model.account}
         deposits.append(
             Deposit(
                 model.account,

@@ -17,9 +17,10 @@ from command_support import CLEAN, LEAK, LEAK_ROW, Linter, environment, with_com
 LEAKS = [("GG101", "leak.py", LEAK_ROW)]
 
 HEARS_CONTROL_C = """
-import signal, sys
+import pathlib, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from gradguard.cli import main
+pathlib.Path("started").touch()
 sys.exit(main())
 """
 
@@ -377,7 +378,11 @@ def test_control_c_ends_it_at_once_and_without_a_traceback(jobs: str, linter: Li
         env=environment(),
         encoding="utf-8",
     ) as process:
-        time.sleep(2)
+        for _ in range(300):
+            if (linter.folder / "started").exists():
+                break
+            time.sleep(0.1)
+        time.sleep(1)
         process.send_signal(signal.SIGINT)
         said, complaints = process.communicate(timeout=60)
     assert (process.returncode, said, complaints) == (130, "", "")
