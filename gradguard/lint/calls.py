@@ -9,7 +9,7 @@ from collections.abc import Callable
 from gradguard.lint import attributes, events, expressions, library, methods, statements
 from gradguard.lint.carry import carried, entered, gather, layer, units_of
 from gradguard.lint.iteration import elements
-from gradguard.lint.run import Frame, Run
+from gradguard.lint.run import Barren, Frame, Run
 from gradguard.lint.values import (
     LOCAL,
     NONE,
@@ -318,9 +318,9 @@ def _call_function(
     node: ast.AST,
 ) -> Value:
     site = frame.site(node)
-    if run.active.count(func.node) >= 2 or len(run.stack) > _DEEPEST:
-        given = [func.receiver, *args] if func.receiver is not None else args
-        return opaque(run, given, kwargs, site)
+    barren = func.node in run.evidence.barren
+    if barren or run.active.count(func.node) >= 2 or len(run.stack) > _DEEPEST:
+        return _given_up(run, func, args, kwargs, site)
     if func.kind == "context":
         made = Context()
         made.generator = Partial(func, args, kwargs)
@@ -331,12 +331,42 @@ def _call_function(
     before = run.grad
     if func.modes:
         run.grad = func.modes[0]
+    run.budget.enter(run, bounded=func.file is not run.home and not _trains(func.node))
     try:
         return _body(run, func, inner)
+    except Barren:
+        run.budget.forgive()
+        run.evidence.barren.add(func.node)
+        return _given_up(run, func, args, kwargs, site)
     finally:
+        run.budget.leave()
         run.grad = before
         run.active.pop()
         run.stack.pop()
+
+
+def _given_up(
+    run: Run, func: Function, args: list[Value], kwargs: dict[str, Value], site: Site
+) -> Value:
+    """Make what a call returns that is not followed, or not to its end."""
+    if isinstance(func.receiver, Instance):
+        func.receiver.open = True
+    given = [func.receiver, *args] if func.receiver is not None else args
+    return opaque(run, given, kwargs, site)
+
+
+_TRAINING = frozenset({"backward", "manual_backward", "minimize", "step", "zero_grad"})
+
+
+def _trains(node: ast.AST) -> bool:
+    """Say whether a function may run a loss backward or step an optimizer by itself."""
+    known = getattr(node, "_trains", None)
+    if known is None:
+        known = any(
+            isinstance(inner, ast.Attribute) and inner.attr in _TRAINING for inner in ast.walk(node)
+        )
+        node._trains = known  # type: ignore[attr-defined]  # noqa: SLF001
+    return bool(known)
 
 
 def _body(run: Run, func: Function, inner: Frame) -> Value:

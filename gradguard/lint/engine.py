@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from gradguard.core.findings import Finding
 from gradguard.lint.entries import explore
 from gradguard.lint.judge import judge
 from gradguard.lint.project import Project
-from gradguard.lint.run import Run
 from gradguard.lint.story import tell
 
 __all__ = ["Analysis", "analyse"]
@@ -37,7 +35,7 @@ def analyse(path: Path, project: Project, config: Config, deadline: float) -> An
         path: The file.
         project: Where its imports lead.
         config: What the project declares.
-        deadline: When to give up, on the clock of ``time.monotonic``.
+        deadline: When to give up, on the clock of ``time.thread_time``.
 
     Raises:
         Unreadable: If the file cannot be read or parsed.
@@ -47,7 +45,6 @@ def analyse(path: Path, project: Project, config: Config, deadline: float) -> An
     runs = explore(project, file, deadline)
     found: dict[tuple[str, str, int, str], Finding] = {}
     for run in runs:
-        _spans(project, run)
         for finding in judge(tell(run), config.policy):
             key = (finding.code, finding.filename, finding.location.row, finding.message)
             known = found.get(key)
@@ -58,16 +55,3 @@ def analyse(path: Path, project: Project, config: Config, deadline: float) -> An
     )
     imported = frozenset(p for run in runs for p in run.files if p != file.path)
     return Analysis(tuple(ordered), imported)
-
-
-def _spans(project: Project, run: Run) -> None:
-    """Note where the functions are of the files that were executed."""
-    for path in run.files:
-        spans = run.evidence.spans
-        if str(path) in spans:
-            continue
-        spans[str(path)] = [
-            (node.lineno, node.end_lineno or node.lineno)
-            for node in ast.walk(project.file(path).tree)
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from gradguard.lint import attributes, calls, expressions, names, statements
 from gradguard.lint.project import Project, SourceFile
-from gradguard.lint.run import Budget, Evidence, Frame, OutOfTime, RestartAt, Run
+from gradguard.lint.run import Budget, Evidence, Frame, OutOfTime, Run
 from gradguard.lint.values import (
     Class,
     Const,
@@ -26,7 +26,10 @@ __all__ = ["explore"]
 
 _DOORS = frozenset({"backward", "manual_backward", "minimize"})
 _MOST_FLIPS = 4
-_WORK = 150_000
+_WORK = 60_000
+"""Statements that one execution may take, and all executions of a file of no length."""
+
+_WORK_A_LINE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,7 @@ class _Plan:
     doors: set[int] = field(default_factory=set)
 
 
-def explore(
-    project: Project,
-    file: SourceFile,
-    deadline: float,
-    decisions: Mapping[Hashable, bool] | None = None,
-) -> list[Run]:
+def explore(project: Project, file: SourceFile, deadline: float) -> list[Run]:
     """Execute a file from every place where execution may start.
 
     Runs once to learn what unknown values are, and again if that has taught anything.
@@ -60,8 +58,7 @@ def explore(
     Returns:
         One execution for each entry, and for each branch that had to be taken to get to a door.
     """
-    evidence = Evidence()
-    del decisions
+    evidence = Evidence(work=_WORK + _WORK_A_LINE * file.text.count("\n"))
     runs = _pass(project, file, evidence, deadline)
     if _learned(runs, evidence):
         runs = _pass(project, file, evidence, deadline)
@@ -86,16 +83,18 @@ def _pass(project: Project, file: SourceFile, evidence: Evidence, deadline: floa
     def perform(plan: _Plan) -> None:
         flips: list[dict[Hashable, bool]] = [{}]
         tried = 0
-        while flips and tried <= _MOST_FLIPS:
+        while flips and tried <= _MOST_FLIPS and evidence.work > 0:
             tried += 1
             preset = flips.pop(0)
-            run = Run(project, evidence, Budget(deadline, _WORK))
+            work = min(_WORK, evidence.work)
+            run = Run(project, evidence, Budget(deadline, work), file)
             run.decisions.update(preset)
             before = len(visited)
             with contextlib.suppress(_Stopped):
                 _perform(run, file, plan)
+            evidence.work -= work - max(run.budget.work, 0)
             visited.update(run.visited)
-            if tried == 1 or len(visited) > before:
+            if run.whole and (tried == 1 or len(visited) > before):
                 runs.append(run)
             if tried == 1:
                 flips = [{key: not taken} for key, taken in _flips(run, file, doors, visited)]
@@ -124,7 +123,9 @@ def _perform(run: Run, file: SourceFile, plan: _Plan) -> None:
     except OutOfTime:
         if run.budget.work >= 0:
             raise
+        run.whole = False
     except RecursionError:
+        run.whole = False
         raise _Stopped from None
 
 
@@ -408,14 +409,14 @@ def _drive_function(run: Run, file: SourceFile, plan: _Plan) -> None:
     args, kwargs = _arguments(run, function, frame)
     made = calls.call(run, function, args, kwargs, frame, function.node)
     if function.name.startswith(("train", "step", "update", "learn", "optimi")):
-        run.events.append(RestartAt())
+        run.restart()
         calls.call(run, function, args, kwargs, frame, function.node)
     for result in made.items if isinstance(made, Seq) else [made]:
         if isinstance(result, Function) and result.node is not function.node:
             inner_args, inner_kwargs = _arguments(run, result, frame)
             for _ in range(2):
                 calls.call(run, result, inner_args, inner_kwargs, frame, result.node)
-                run.events.append(RestartAt())
+                run.restart()
 
 
 def _drive_class(run: Run, file: SourceFile, plan: _Plan) -> None:
@@ -444,7 +445,7 @@ def _drive_class(run: Run, file: SourceFile, plan: _Plan) -> None:
     ]
     for turn in range(2):
         if turn:
-            run.events.append(RestartAt())
+            run.restart()
         for name in roots:
             _call_driven(run, made, methods[name], frame)
         for name in hooks:

@@ -8,7 +8,7 @@ import builtins
 from gradguard.lint import statements
 from gradguard.lint.project import SourceFile
 from gradguard.lint.run import Frame, Run
-from gradguard.lint.values import Library, Namespace, Scope, Value
+from gradguard.lint.values import Deferred, Library, Namespace, Scope, Value
 
 __all__ = ["global_scope", "import_from", "import_module", "lookup", "member"]
 
@@ -27,6 +27,8 @@ def global_scope(run: Run, file: SourceFile) -> Scope:
 def lookup(run: Run, name: str, frame: Frame, node: ast.AST) -> Value:
     """Return what a name stands for where ``frame`` is."""
     found = frame.scope.find(name)
+    if isinstance(found, Deferred):
+        found = _settle(run, found, name, frame.scope)
     if found is None:
         found = member(run, frame.file, name)
     if found is not None:
@@ -47,6 +49,8 @@ def member(run: Run, file: SourceFile, name: str) -> Value | None:
     """Return what a module's global stands for, executing only what defines it."""
     scope = global_scope(run, file)
     found = scope.names.get(name)
+    if isinstance(found, Deferred):
+        return _settle(run, found, name, scope)
     if found is not None:
         return found
     wanted = (file.path, name)
@@ -59,9 +63,10 @@ def member(run: Run, file: SourceFile, name: str) -> Value | None:
         with run.gradient(mode=True):
             for statement in defining[-1:]:
                 statements.execute(run, [statement], frame)
+        found = scope.names.get(name)
+        return _settle(run, found, name, scope) if isinstance(found, Deferred) else found
     finally:
         run.loading.discard(wanted)
-    return scope.names.get(name)
 
 
 def _starred(run: Run, file: SourceFile, name: str) -> Value | None:
@@ -94,24 +99,42 @@ def import_module(run: Run, node: ast.Import, frame: Frame) -> None:
 
 def import_from(run: Run, node: ast.ImportFrom, frame: Frame) -> None:
     """Execute ``from a.b import c``; what is imported is looked at when it is asked for."""
-    source = run.project.imported(frame.file, node.module or "", node.level)
+    in_class = frame.cls is not None and frame.function is None
     for alias in node.names:
         if alias.name == "*":
             continue
-        frame.scope.names[alias.asname or alias.name] = _imported(
-            run, node, alias.name, source, frame
-        )
+        made = Deferred(frame.file, node, alias.name)
+        names = frame.scope.names
+        names[alias.asname or alias.name] = _imported(run, made) if in_class else made
 
 
-def _imported(
-    run: Run, node: ast.ImportFrom, name: str, source: SourceFile | None, frame: Frame
-) -> Value:
+def _settle(run: Run, made: Deferred, name: str, scope: Scope) -> Value:
+    """Look at what is imported, and bind the name to it where it is bound to the import."""
+    found = _imported(run, made)
+    inner: Scope | None = scope
+    while inner is not None:
+        if inner.names.get(name) is made:
+            inner.names[name] = found
+            break
+        inner = inner.parent
+    return found
+
+
+def _imported(run: Run, made: Deferred) -> Value:
+    node, name, file = made.node, made.name, made.file
     dotted = f"{node.module}.{name}" if node.module else name
-    if source is not None:
-        found = member(run, source, name) if source is not frame.file else None
-        if found is not None:
-            return found
-    inner = run.project.imported(frame.file, dotted, node.level)
-    if inner is not None:
-        return Namespace(inner)
+    wanted = (file.path, f"{node.lineno}:{name}")
+    if wanted not in run.loading:
+        run.loading.add(wanted)
+        try:
+            source = run.project.imported(file, node.module or "", node.level)
+            if source is not None:
+                found = member(run, source, name) if source is not file else None
+                if found is not None:
+                    return found
+            inner = run.project.imported(file, dotted, node.level)
+            if inner is not None:
+                return Namespace(inner)
+        finally:
+            run.loading.discard(wanted)
     return Library(f"{'.' * node.level}{dotted}")

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from gradguard.lint.files import Source
-from gradguard.lint.inspection import GRACE, Inspection, inspect, unreadable
+from gradguard.lint.inspection import GRACE, SLOWED, Inspection, inspect, unreadable
 from gradguard.lint.project import Project
 
 __all__ = ["inspect_in_parallel"]
@@ -106,7 +106,7 @@ class _Pool:
 
     def _turn(self) -> None:
         """Take in what workers have to say; replace those that have died or do not end."""
-        patience = 3 * GRACE + self.limit
+        patience = SLOWED * self.limit + 3 * GRACE
         ready = wait([worker.connection for worker in self.workers], timeout=GRACE)
         for worker in list(self.workers):
             if worker.connection in ready:

@@ -100,6 +100,15 @@ class SourceFile:
                 found.setdefault(name, []).append(statement)
         return found
 
+    @cached_property
+    def spans(self) -> list[tuple[int, int]]:
+        """First and last rows of the functions."""
+        return [
+            (node.lineno, node.end_lineno or node.lineno)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+
 
 def _toplevel(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     for statement in body:

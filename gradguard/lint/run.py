@@ -27,6 +27,7 @@ from gradguard.lint.values import (
 
 __all__ = [
     "BackwardAt",
+    "Barren",
     "Budget",
     "ClearAt",
     "Evidence",
@@ -36,7 +37,6 @@ __all__ = [
     "RestartAt",
     "Run",
     "StepAt",
-    "TooDeep",
     "WriteAt",
 ]
 
@@ -45,8 +45,8 @@ class OutOfTime(Exception):  # noqa: N818  It says what happened, and no error d
     """Raised inside an execution when its time or its work is used up."""
 
 
-class TooDeep(Exception):  # noqa: N818  As above.
-    """Raised inside an execution when calls nest too deeply to be followed."""
+class Barren(Exception):  # noqa: N818  As above.
+    """Raised inside a call that does much and brings nothing to light."""
 
 
 @dataclass(slots=True)
@@ -117,21 +117,78 @@ Happening = BackwardAt | ClearAt | StepAt | WriteAt | RestartAt
 
 
 @dataclass(slots=True)
+class Limit:
+    """How far a call may go before it has to bring something to light.
+
+    Attributes:
+        start: The work that was left when it began, or when it last brought something to light.
+        fruit: How much the execution had brought to light by then.
+    """
+
+    start: int
+    fruit: int
+
+
+@dataclass(slots=True)
 class Budget:
-    """How much work an execution may still do."""
+    """How much work an execution may still do.
+
+    Attributes:
+        deadline: When to give the file up, on the clock of ``time.thread_time``.
+        work: Statements that may still be executed.
+        limits: Those of the calls that are being executed, the innermost last; ``None`` for one
+            that may go on.
+    """
 
     deadline: float
     work: int = 400_000
+    limits: list[Limit | None] = field(default_factory=list)
+    _next: int = -1
 
-    def spend(self) -> None:
+    def spend(self, run: Run) -> None:
         """Count one statement.
 
         Raises:
             OutOfTime: If nothing is left.
+            Barren: If the innermost call has done enough without any fruit.
         """
         self.work -= 1
-        if self.work < 0 or (self.work & 255 == 0 and time.monotonic() > self.deadline):
+        if self.work < self._next:
+            self._reached(run)
+        if self.work & 255 == 0 and time.thread_time() > self.deadline:
             raise OutOfTime
+
+    def enter(self, run: Run, *, bounded: bool) -> None:
+        """Begin a call."""
+        self.limits.append(Limit(self.work, run.fruit()) if bounded else None)
+        self._next = self.work - _PATIENCE if bounded else -1
+
+    def leave(self) -> None:
+        """End the innermost call."""
+        self.limits.pop()
+        limit = self.limits[-1] if self.limits else None
+        self._next = max(limit.start - _PATIENCE, -1) if limit is not None else -1
+
+    def forgive(self) -> None:
+        """Do not count against the calls around the innermost one what that has done."""
+        inner = self.limits[-1]
+        for outer in self.limits[:-1]:
+            if outer is not None and inner is not None:
+                outer.start -= inner.start - self.work
+
+    def _reached(self, run: Run) -> None:
+        if self.work < 0:
+            raise OutOfTime
+        limit = self.limits[-1]
+        fruit = run.fruit()
+        if limit is None or fruit == limit.fruit:
+            raise Barren
+        limit.start, limit.fruit = self.work, fruit
+        self._next = max(self.work - _PATIENCE, -1)
+
+
+_PATIENCE = 2_000
+"""Statements after which a call out of the file is given up if nothing has come of it."""
 
 
 @dataclass(slots=True)
@@ -141,12 +198,14 @@ class Evidence:
     Attributes:
         uses: For each unknown value the ways in which it was used.
         keys: Short names of what makes values the same.
-        spans: First and last rows of the functions in each file.
+        barren: Functions that do much and bring nothing to light.
+        work: Statements that all executions together may still take.
     """
 
     uses: dict[Hashable, set[str]] = field(default_factory=dict)
     keys: dict[Hashable, int] = field(default_factory=dict)
-    spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    barren: set[ast.AST] = field(default_factory=set)
+    work: int = 400_000
 
     def key(self, *parts: Hashable) -> Hashable:
         """Return a short name for ``parts``, the same whenever they are."""
@@ -208,11 +267,17 @@ class Run:
         visited: Calls that have been executed, by node.
         oddities: What checks look at besides events, by kind.
         yielding: What the frames of context managers do when they yield.
+        home: The file that is being linted.
+        whole: False if it had to be ended before its end.
     """
 
-    def __init__(self, project: Project, evidence: Evidence, budget: Budget) -> None:
+    def __init__(
+        self, project: Project, evidence: Evidence, budget: Budget, home: SourceFile | None = None
+    ) -> None:
         """Start with nothing executed."""
         self.project = project
+        self.home = home
+        self.whole = True
         self.evidence = evidence
         self.budget = budget
         self.events: list[Happening] = []
@@ -235,6 +300,7 @@ class Run:
         self.used: set[Hashable] = set()
         self.yielding: dict[int, Callable[[Value], None]] = {}
         self._fresh = 0
+        self._restarts = 0
 
     def key(self, *parts: Hashable) -> Hashable:
         """Return a short name for ``parts``."""
@@ -277,6 +343,16 @@ class Run:
             yield
         finally:
             self.grad = before
+
+    def fruit(self) -> int:
+        """Return how much has been brought to light so far."""
+        happened = len(self.events) - self._restarts
+        return happened + len(self.units) + len(self.optimizers) + len(self.oddities)
+
+    def restart(self) -> None:
+        """Begin a loop, or a driven method, again."""
+        self.events.append(RestartAt())
+        self._restarts += 1
 
     def note(self, kind: str, site: Site, *facts: object) -> None:
         """Remember something that a check looks at."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from gradguard.lint import attributes, calls, expressions, names
 from gradguard.lint.carry import carried, derive
 from gradguard.lint.iteration import elements
-from gradguard.lint.run import Frame, RestartAt, Run
+from gradguard.lint.run import Frame, Run
 from gradguard.lint.values import (
     LOCAL,
     Class,
@@ -35,7 +35,7 @@ _FALLS = (ast.Return, ast.Raise, ast.Break, ast.Continue)
 def execute(run: Run, body: Sequence[ast.stmt], frame: Frame) -> str | None:
     """Execute statements; return how control left them, if it did: return, break, continue."""
     for statement in body:
-        run.budget.spend()
+        run.budget.spend(run)
         rule = _RULES.get(type(statement))
         if rule is None:
             continue
@@ -288,7 +288,7 @@ def _for(run: Run, node: ast.For | ast.AsyncFor, frame: Frame) -> str | None:
         for number, element in enumerate(turns):
             run.loops[-1] = number if known else -1
             if number and not known:
-                run.events.append(RestartAt())
+                run.restart()
             assign(run, node.target, element, frame, passing=True)
             left = execute(run, node.body, frame)
             if left == "break":
@@ -309,7 +309,7 @@ def _while(run: Run, node: ast.While, frame: Frame) -> str | None:
     try:
         for number in range(2):
             if number:
-                run.events.append(RestartAt())
+                run.restart()
             known = expressions.evaluate(run, node.test, frame)
             if isinstance(known, Const) and not known.value:
                 break

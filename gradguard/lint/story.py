@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gradguard.core.events import (
     Account,
@@ -439,8 +440,7 @@ def _beside(story: Story, one: Site, two: Site) -> bool:
     """Say whether two sites are in the same function."""
     if one.filename != two.filename:
         return False
-    spans: Mapping[str, list[tuple[int, int]]] = story.run.evidence.spans
-    for start, end in spans.get(one.filename, ()):
+    for start, end in story.run.project.file(Path(one.filename)).spans:
         if (start <= one.row <= end) != (start <= two.row <= end):
             return False
     return True

@@ -19,6 +19,7 @@ __all__ = [
     "Const",
     "Context",
     "Data",
+    "Deferred",
     "Dict",
     "Flow",
     "Function",
@@ -575,6 +576,25 @@ class Library(Value):
         """Refer to ``name``."""
         self.name = name
         self.key = ("library", name)
+
+
+class Deferred(Value):
+    """What an import binds, before anybody has asked for it.
+
+    Attributes:
+        file: Where the import stands.
+        node: The import.
+        name: What it imports.
+    """
+
+    __slots__ = ("file", "name", "node")
+
+    def __init__(self, file: SourceFile, node: ast.ImportFrom, name: str) -> None:
+        """Remember an import."""
+        self.file = file
+        self.node = node
+        self.name = name
+        self.key = ("deferred", str(file.path), node.lineno, name)
 
 
 class Namespace(Value):
