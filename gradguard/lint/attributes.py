@@ -23,6 +23,7 @@ from gradguard.lint.values import (
     Namespace,
     Optimizer,
     Parameters,
+    Partial,
     Seq,
     Site,
     Super,
@@ -178,8 +179,13 @@ def get(run: Run, value: Value, name: str, frame: Frame, node: ast.AST) -> Value
             return _of_class(run, value, name, frame, node)
         case Super():
             return _of_super(run, value, name, frame, node)
-        case Const():
-            return Bound(value, name)
+        case Seq(kind="tuple", items=[first, second]) if name in ("values", "indices"):
+            # What `max(dim)` returns: a named tuple.
+            return first if name == "values" else second
+        case Partial(func=Library(name="gradguard.<namedtuple>")) if name == "_fields":
+            fields = value.args[0]
+            assert isinstance(fields, Const) and isinstance(fields.value, tuple)  # noqa: S101, PT018
+            return Seq(run.fresh(), [Const(field) for field in fields.value], "tuple")
         case _:
             return Bound(value, name)
 
@@ -272,6 +278,9 @@ def _of_data(run: Run, value: Data, name: str, frame: Frame, node: ast.AST) -> V
     if name in _PLAIN or (name in _INDICES and not value.unknown):
         return run.data(frame.site(node), key=run.key("plain", value.key, name))
     if name == "grad":
+        for unit in value.flow:
+            if unit.tensor:
+                run.note("gradient read", frame.site(node), unit)
         made = run.data(frame.site(node), key=run.key("grad", value.key))
         made.operands = ("grad", (value,))
         return made
@@ -326,6 +335,8 @@ def _of_class(run: Run, value: Class, name: str, frame: Frame, node: ast.AST) ->
         return found
     if name == "__name__":
         return Const(value.name)
+    if name == "apply" and value.lib.startswith("torch.autograd.Function"):
+        return Bound(value, name)
     return Library(f"{value.lib or 'unknown'}.{name}")
 
 
@@ -348,13 +359,18 @@ def put(run: Run, holder: Value, name: str, value: Value, frame: Frame, node: as
             if isinstance(setter, Function):
                 calls.call(run, setter.bind(holder), [value], {}, frame, node)
                 return
-            label(value, name, holder)
+            if not (holder.unit is not None and _thaws(holder, value)):
+                label(value, name, holder)
             if isinstance(value, Instance) and holder.module and value.parent is None:
                 value.parent = holder
             if holder.module and name == "requires_grad":
                 run.note("freeze attribute", site, holder, name)
             if holder.wrapped is not None and name not in holder.attrs:
                 put(run, holder.wrapped, name, value, frame, node)
+                return
+            if holder.unit is not None and name in ("weight", "bias") and _thaws(holder, value):
+                run.note("freeze overwritten", site, holder.unit)
+                holder.unit.frozen = False
                 return
             if holder.unit is not None and name == "weight" and _tied(value):
                 assert isinstance(value, Parameters)  # noqa: S101
@@ -382,6 +398,18 @@ def put(run: Run, holder: Value, name: str, value: Value, frame: Frame, node: as
             names.global_scope(run, holder.file).names[name] = value
         case _:
             return
+
+
+def _thaws(holder: Instance, value: Value) -> bool:
+    """Say whether a frozen layer is given a new parameter, which requires gradient."""
+    return (
+        holder.unit is not None
+        and holder.unit.frozen is True
+        and not holder.unit.holders
+        and isinstance(value, Parameters)
+        and value.one
+        and all(unit.bare and unit.frozen is False and not unit.path for unit in value.units)
+    )
 
 
 def _tied(value: Value) -> bool:

@@ -20,6 +20,7 @@ from gradguard.lint.values import (
     Context,
     Data,
     Dict,
+    Flow,
     Function,
     Hidden,
     Instance,
@@ -31,6 +32,7 @@ from gradguard.lint.values import (
     Seq,
     Site,
     Super,
+    Unit,
     Value,
 )
 
@@ -240,6 +242,9 @@ def call_model(
             own = set(units_of(func))
             made = call(run, method.bind(func), args, kwargs, frame, node)
             _date(made, own, before, site, 3)
+            _pass_through(run, made, own, before, 3)
+            if not run.grad:
+                _date_cuts(made, own.union(before), site, 3)
             return made
         return layer(run, units_of(func), given, site, sure=False)
     if func.items is not None and not _plain_container(func):
@@ -305,6 +310,43 @@ def _date(made: Value, own: set, before: object, site: Site, depth: int) -> None
         case Instance() if depth and not made.module:
             for item in made.attrs.values():
                 _date(item, own, before, site, depth - 1)
+        case _:
+            return
+
+
+def _date_cuts(made: Value, units: set[Unit], site: Site, depth: int) -> None:
+    """Say of what a call under ``no_grad`` cuts off that the call does it, whatever is inside."""
+    match made:
+        case Data() if made.cuts:
+            made.cuts = {
+                unit: (site, how) if unit in units and how == "no_grad" else (where, how)
+                for unit, (where, how) in made.cuts.items()
+            }
+        case Seq() if depth:
+            for item in made.items:
+                _date_cuts(item, units, site, depth - 1)
+        case _:
+            return
+
+
+def _pass_through(run: Run, made: Value, own: set[Unit], before: Flow, depth: int) -> None:
+    """Say of bare parameters that what their module was given lies behind them."""
+    if not before:
+        return
+    match made:
+        case Data() if made.flow:
+            bare = [unit for unit in made.flow if unit.bare and unit in own and unit not in before]
+            if bare:
+                below = frozenset(before)
+                flow = dict(made.flow)
+                for unit in bare:
+                    flow[unit] = flow[unit]._replace(
+                        behind=flow[unit].behind | below, born=len(run.events)
+                    )
+                made.flow = flow
+        case Seq() if depth:
+            for item in made.items:
+                _pass_through(run, item, own, before, depth - 1)
         case _:
             return
 

@@ -110,7 +110,9 @@ def clear(
     run.events.append(ClearAt(tuple(units), frame.site(node), optimizer, complete))
 
 
-def write(run: Run, target: Value, sources: Sequence[Value], site: Site) -> None:
+def write(
+    run: Run, target: Value, sources: Sequence[Value], site: Site, *, mixed: bool = False
+) -> None:
     """Record that parameters are written to by hand."""
     if not isinstance(target, Parameters):
         return
@@ -119,13 +121,14 @@ def write(run: Run, target: Value, sources: Sequence[Value], site: Site) -> None
     origin: set[Unit] = set()
     for source in sources:
         origin.update(_sources(source))
+    mixed |= bool(origin & set(target.units))
     origin -= set(target.units)
     for unit in target.units:
         if origin:
             unit.shadow = True
             if unit.origin is None:
                 unit.origin = next(iter(origin))
-    run.events.append(WriteAt(target.units, site, frozenset(origin)))
+    run.events.append(WriteAt(target.units, site, frozenset(origin), mixed))
 
 
 def _sources(value: Value) -> set[Unit]:
@@ -155,10 +158,7 @@ def freeze(run: Run, units: Iterable[Unit], flag: Value, site: Site, *, part: bo
     state: bool | None = None
     if isinstance(flag, Const) and not part:
         state = not flag.value
-    found = tuple(units)
-    run.toggled.append((found, state, site))
-    for unit in found:
-        unit.frozen = state
+    run.toggle(units, state, site)
 
 
 def require_gradient(run: Run, holder: Data, value: Value, site: Site) -> None:
@@ -243,6 +243,7 @@ def held_units(
         case Parameters():
             if params.once:
                 if params.spent is not None and params.spent != frame.site(node):
+                    run.note("spent group", params.made or params.spent, params, optimizer)
                     return [], True
                 params.spent = frame.site(node)
             if params.part and not params.one:

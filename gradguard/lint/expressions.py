@@ -159,6 +159,7 @@ def _known_comparison(name: str, left: Value, right: Value) -> bool | None:
 
 def _decision(run: Run, key: object, node: ast.AST, *, otherwise: bool) -> bool:
     known = run.decisions.get(key)
+    run.guessed.add(id(node))
     if known is None:
         known = run.decisions[key] = otherwise
         run.open[key] = (node, otherwise)

@@ -24,6 +24,7 @@ from gradguard.lint.values import (
 __all__ = ["elements"]
 
 _MOST = 8
+_MOST_OBJECTS = 48
 
 
 def elements(
@@ -32,8 +33,9 @@ def elements(
     """Return what iterating gives: the known items, and what any further ones look like."""
     match value:
         case Seq():
-            if len(value.items) > _MOST and value.closed:
-                return value.items[:_MOST], None
+            most = _MOST if any(isinstance(i, Data | Const) for i in value.items) else _MOST_OBJECTS
+            if len(value.items) > most and value.closed:
+                return value.items[:most], None
             return list(value.items), value.rest
         case Dict():
             keys: list[Value] = [Const(key) for key in value.items]

@@ -8,9 +8,11 @@ from dataclasses import replace
 from gradguard.core.events import Backward
 from gradguard.core.findings import Confidence, Finding, Severity
 from gradguard.core.inference import infer
+from gradguard.core.judgement import Kind
 from gradguard.core.ledger import Ledger
 from gradguard.core.policy import Policy, Rule, Stance
 from gradguard.lint.checks import all_checks
+from gradguard.lint.checks._common import compared, operations, windows
 from gradguard.lint.contract import Contract
 from gradguard.lint.run import BackwardAt
 from gradguard.lint.story import Model, Story
@@ -31,10 +33,13 @@ def judge(story: Story, declared: Policy | None = None) -> Iterator[Finding]:
     checked = [finding for check in all_checks() for finding in check(story)]
     # What a starved or severed loss still reaches is a consequence of the same mistake.
     starved = {one.loss for one in checked if one.code in ("GG301", "GG302", "GG303")}
+    # What a check explains is not reported a second time for what follows from it.
+    explained = {(one.loss, one.model) for one in checked if one.code in ("GG203", "GG204")}
     found = [
         one
         for one in _ledger(story, policy)
-        if one.loss not in starved or one.code not in ("GG101", "GG103", "GG104")
+        if one.code not in ("GG101", "GG103", "GG104")
+        or (one.loss not in starved and (one.loss, one.model) not in explained)
     ]
     yield from found
     for finding in checked:
@@ -50,7 +55,7 @@ def _told(finding: Finding, found: list[Finding]) -> bool:
 
 
 def _policy(story: Story, declared: Policy | None) -> Policy:
-    inferred = infer(event for event, _ in story.events)
+    inferred = infer((event for event, _ in story.events), lambda e: story.terms.get(id(e), ()))
     rules: dict[str, Rule] = dict(inferred.rules)
     for event in story.backwards:
         contract = event.rule
@@ -98,16 +103,46 @@ def _ledger(story: Story, policy: Policy) -> Iterator[Finding]:
     unsure: set[tuple[str | None, str | None]] = set()
     for event, _ in story.events:
         ledger.post(event)
-        if isinstance(event, Backward):
-            unsure |= {
-                (event.loss, deposit.account.owners[0])
-                for deposit in event.deposits
-                if not deposit.sure
-            }
+        terms = story.terms.get(id(event), ())
+        for term in terms:
+            if term.loss in policy.rules:
+                ledger.post(term, joint=True)
+        for one in (event, *terms):
+            if isinstance(one, Backward):
+                unsure |= {
+                    (one.loss, deposit.account.owners[0])
+                    for deposit in one.deposits
+                    if not deposit.sure
+                }
     by_name = {model.name: model for model in story.models}
+    fitted = set(_fitted(story))
+    spilled = {
+        (loss, account.owners[0])
+        for loss, reached in ledger.seen.items()
+        for account, kind in reached.items()
+        if kind is Kind.SPILL
+    }
     for finding in ledger.findings:
         confidence = _confidence(story, finding, by_name, unsure)
+        if (finding.loss, finding.model) in fitted & spilled:
+            confidence = Confidence.LOW
         yield replace(finding, confidence=confidence, count=1)
+
+
+def _fitted(story: Story) -> Iterator[tuple[str, str]]:
+    """Walk losses that step together with others, and models whose output they compare with data.
+
+    A generator's loss only passes through the critic; the loss of a reconstruction, which is of
+    the same shape, means the decoder as well as the encoder behind it.
+    """
+    for window in windows(story):
+        if len({story.losses[id(event)] for event in window.backwards}) < 2:
+            continue
+        for event in window.backwards:
+            for operation, inputs, _ in operations(event.loss):
+                for unit in compared(operation, inputs):
+                    if unit in story.of_unit:
+                        yield story.losses[id(event)], story.of_unit[unit].name
 
 
 def _confidence(

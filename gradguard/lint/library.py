@@ -159,6 +159,8 @@ def tensor_function(
     given = [*args, *(value for key, value in kwargs.items() if key not in ("dim", "dtype", "out"))]
     if short in LIKE or short in CREATES:
         made = run.data(site)
+        if short.rpartition("_like")[0] in _CONSTANT or short.removeprefix("new_") in _CONSTANT:
+            made.tags = frozenset({"constant"})
         if short in ("tensor", "as_tensor", "from_numpy", "Tensor", "FloatTensor", "new_tensor"):
             have = gather(given)
             made.cuts = {**have.cuts, **dict.fromkeys(have.flow, (site, f"torch.{short}"))}
@@ -192,6 +194,9 @@ def tensor_function(
     elif short == "log" and isinstance(args[0] if args else None, Data):
         made.tags |= {"log"}
     return made
+
+
+_CONSTANT = frozenset({"ones", "zeros", "full", "empty"})
 
 
 def _operation(short: str) -> str:
@@ -642,14 +647,32 @@ def call_plain_layer(
 # --- builtins ---------------------------------------------------------------------------------
 
 
+_MOST_INDICES = 8
+
+
 def _range(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:
     bounds = [arg.value for arg in args if isinstance(arg, Const) and isinstance(arg.value, int)]
     if args and len(bounds) == len(args) and 0 not in bounds[2:]:
         numbers = range(*bounds)
+        if len(numbers) <= _MOST_INDICES and any(arg.key[:1] == ("len",) for arg in args):  # type: ignore[index]
+            return Seq(run.fresh(), [Const(number) for number in numbers], "indices")
         if len(numbers) <= 3:
             return Seq(run.fresh(), [Const(number) for number in numbers], "range")
     number = run.data(frame.site(node), key=run.key("number", frame.site(node)))
     return Seq(run.fresh(), [], "iterator", number)
+
+
+def _len(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:
+    held = args[0] if args else None
+    if isinstance(held, Instance) and held.items is not None:
+        held = held.items
+    if isinstance(held, Seq | Dict) and held.rest is None:
+        items = held.items if isinstance(held, Seq) else list(held.items.values())
+        if 0 < len(items) <= _MOST_INDICES and not any(isinstance(i, Data | Const) for i in items):
+            count = Const(len(items))
+            count.key = ("len", held.key)
+            return count
+    return _plain(run, args, kwargs, frame, node)
 
 
 def _zip(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:
@@ -768,6 +791,8 @@ def _instance_of(value: Value, cls: Value) -> bool | None:
     if isinstance(value, Const):
         kind = type(value.value).__name__
         return cls.name == f"builtins.{kind}" if cls.name.startswith("builtins.") else None
+    if isinstance(value, Instance) and value.lib == "torch.nn.Module" and value.cls is not None:
+        return False if cls.name.startswith("torch.nn.") else None
     if isinstance(value, Instance) and value.cls is None and value.lib.startswith("torch."):
         return value.lib == cls.name if cls.name.startswith("torch.nn.") else None
     if isinstance(value, Data) and not value.unknown and cls.name.startswith("builtins."):
@@ -899,6 +924,7 @@ def _lifted(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -
 
 _BUILTINS: dict[str, Rule] = {
     "range": _range,
+    "len": _len,
     "zip": _zip,
     "enumerate": _enumerate,
     "list": _list("list"),

@@ -11,6 +11,7 @@ from gradguard.lint.run import ClearAt, Frame, Run
 from gradguard.lint.tables import INDEXED, REFERENCE
 from gradguard.lint.values import (
     NONE,
+    Class,
     Const,
     Context,
     Data,
@@ -61,10 +62,32 @@ def call_method(
             return _of_sequence(run, receiver, name, args, kwargs, frame, node)
         case Dict():
             return _of_dict(run, receiver, name, args, kwargs, frame, node)
+        case Class() if name == "apply":
+            return _applied(run, receiver, args, kwargs, frame, node)
         case Const() if isinstance(receiver.value, str):
             return _of_text(run, receiver, name, args, frame, node)
         case _:
             return calls.opaque(run, args, kwargs, frame.site(node))
+
+
+def _applied(
+    run: Run, receiver: Class, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST
+) -> Value:
+    """Apply a custom ``autograd.Function``."""
+    have = gather(args)
+    if not have.flow and have.cuts and _reverses(receiver):
+        run.note("reverses nothing", frame.site(node), have.cuts)
+    return library.tensor_function(run, "apply", args, kwargs, frame, node)
+
+
+def _reverses(cls: Class) -> bool:
+    """Say whether the backward of an ``autograd.Function`` turns gradient around."""
+    method = cls.find("backward")
+    return isinstance(method, Function) and any(
+        (isinstance(inner, ast.UnaryOp) and isinstance(inner.op, ast.USub))
+        or (isinstance(inner, ast.Attribute) and inner.attr in ("neg", "neg_"))
+        for inner in ast.walk(method.node)
+    )
 
 
 def _optimizer_in(value: Value | None) -> Optimizer | None:
@@ -154,7 +177,7 @@ def _of_parameters(
             return run.data(site)
         case _ if name.endswith(_INPLACE) and not name.endswith("__"):
             if not receiver.grads:
-                events.write(run, receiver, given, site)
+                events.write(run, receiver, given, site, mixed=name in _MIXES)
             return receiver
         case "backward":
             return NONE
@@ -165,6 +188,9 @@ def _of_parameters(
         case _:
             value = derive(run, "reshape", [receiver], site)
             return library.tensor_function(run, name, [value, *args], kwargs, frame, node)
+
+
+_MIXES = frozenset({"add_", "sub_", "lerp_", "addcmul_", "addcdiv_"})
 
 
 def _bare(receiver: Parameters) -> bool:
@@ -232,7 +258,7 @@ def _of_module(
     match name:
         case "parameters" | "named_parameters":
             found = Parameters(units_of(receiver), once=True, named=name != "parameters")
-            found.source = receiver
+            found.source, found.made = receiver, site
             return found
         case "buffers" | "named_buffers":
             return Seq(run.fresh(), [], "iterator")
@@ -267,6 +293,9 @@ def _of_module(
             flag = Const(name == "unfreeze")
             events.freeze(run, units_of(receiver), flag, site)
             return receiver
+        case "eval":
+            run.note("eval", site, receiver)
+            return receiver
         case _ if name in _SELF:
             return receiver
         case _ if name.startswith("register_"):
@@ -278,17 +307,30 @@ def _of_module(
 
 
 def _children(run: Run, receiver: Instance, name: str, site: object) -> Value:
+    found = _parts(receiver)
+    if "modules" in name:
+        found = [receiver, *found]
+        for part in found:
+            # The list grows while it is walked: parts of parts are modules, too.
+            found += [one for one in _parts(part) if not any(one is known for known in found)]
+            if len(found) > _MOST_MODULES:
+                break
+    items: Args = list(found)
+    if name.startswith("named"):
+        items = [Seq(run.fresh(), [run.data(None), part], "tuple") for part in found]
+    return Seq(run.fresh(), items, "iterator")
+
+
+_MOST_MODULES = 64
+
+
+def _parts(receiver: Instance) -> list[Instance]:
     found = [part for part in receiver.attrs.values() if isinstance(part, Instance) and part.module]
     if receiver.items is not None:
         inner = receiver.items.items
         values = inner if isinstance(inner, list) else list(inner.values())
         found += [part for part in values if isinstance(part, Instance)]
-    if not found or "modules" in name:
-        found = [receiver, *found] if "modules" in name else found
-    items: Args = list(found)
-    if name.startswith("named"):
-        items = [Seq(run.fresh(), [run.data(None), part], "tuple") for part in found]
-    return Seq(run.fresh(), items, "iterator")
+    return found
 
 
 def _of_container(
@@ -331,11 +373,7 @@ def _of_lightning(
     first = args[0] if args else None
     if isinstance(first, Optimizer):
         others = [unit for unit in units_of(receiver) if unit not in first.units]
-        site = frame.site(node)
-        frozen = name == "toggle_optimizer"
-        for unit in others:
-            unit.frozen = frozen
-        run.toggled.append((tuple(others), frozen, site))
+        run.toggle(others, name == "toggle_optimizer", frame.site(node))
     return NONE
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from gradguard.lint.project import Project, SourceFile
 from gradguard.lint.values import (
@@ -37,6 +38,7 @@ __all__ = [
     "RestartAt",
     "Run",
     "StepAt",
+    "Toggle",
     "WriteAt",
 ]
 
@@ -64,6 +66,7 @@ class BackwardAt:
         restricted: True if it was told which parameters to fill.
         rule: What the source declares for it.
         turns: Where the loops over known containers around it are.
+        leaves: Tensors that it fills although no optimizer holds them.
     """
 
     loss: Data
@@ -76,6 +79,7 @@ class BackwardAt:
     restricted: bool = False
     rule: object = None
     turns: tuple[int, ...] = ()
+    leaves: frozenset[Unit] = frozenset()
 
 
 @dataclass(slots=True)
@@ -99,16 +103,37 @@ class StepAt:
 
 @dataclass(slots=True)
 class WriteAt:
-    """Parameters are written to by hand."""
+    """Parameters are written to by hand; mixed, if their old values stay part of the new."""
 
     units: tuple[Unit, ...]
     site: Site
     sources: frozenset[Unit] = frozenset()
+    mixed: bool = False
 
 
 @dataclass(slots=True)
 class RestartAt:
     """A loop or a driven method begins again."""
+
+
+class Toggle(NamedTuple):
+    """Parameters are frozen or released.
+
+    Attributes:
+        units: Which.
+        frozen: Whether they are frozen now; ``None`` where that cannot be told.
+        site: Where.
+        when: How many events had happened.
+        perhaps: True if it stands under a condition of which nothing is known.
+        stack: The calls it is under, outermost first.
+    """
+
+    units: tuple[Unit, ...]
+    frozen: bool | None
+    site: Site
+    when: int
+    perhaps: bool
+    stack: tuple[Site, ...]
 
 
 _NO_FLOW: Flow = {}
@@ -266,6 +291,8 @@ class Run:
         open: Conditions that could have gone the other way, with where they stand.
         visited: Calls that have been executed, by node.
         oddities: What checks look at besides events, by kind.
+        guessed: Conditions that nothing settled, by node.
+        branches: How many conditions of which nothing is known the execution stands under.
         yielding: What the frames of context managers do when they yield.
         home: The file that is being linted.
         whole: False if it had to be ended before its end.
@@ -295,8 +322,10 @@ class Run:
         self.units: list[Unit] = []
         self.optimizers: list[Optimizer] = []
         self.contracts: list[object] = []
-        self.toggled: list[tuple[tuple[Unit, ...], bool | None, Site]] = []
+        self.toggled: list[Toggle] = []
         self.files: set[Path] = set()
+        self.branches = 0
+        self.guessed: set[int] = set()
         self.used: set[Hashable] = set()
         self.yielding: dict[int, Callable[[Value], None]] = {}
         self._fresh = 0
@@ -353,6 +382,16 @@ class Run:
         """Begin a loop, or a driven method, again."""
         self.events.append(RestartAt())
         self._restarts += 1
+
+    def toggle(self, units: Iterable[Unit], frozen: bool | None, site: Site) -> None:
+        """Freeze or release parameters."""
+        found = tuple(units)
+        for unit in found:
+            unit.frozen = frozen
+        perhaps = self.branches > 0
+        self.toggled.append(
+            Toggle(found, frozen, site, len(self.events), perhaps, tuple(self.stack))
+        )
 
     def note(self, kind: str, site: Site, *facts: object) -> None:
         """Remember something that a check looks at."""

@@ -19,6 +19,7 @@ from gradguard.lint.values import (
     Function,
     Instance,
     Library,
+    Optimizer,
     Parameters,
     Partial,
     Scope,
@@ -60,7 +61,8 @@ def assign(
     match target:
         case ast.Name():
             inside = (passing or frame.function is not None) and not isinstance(value, Data)
-            attributes.label(value, LOCAL + target.id if inside else target.id, None)
+            if not (passing and isinstance(value, Instance | Optimizer) and value.path):
+                attributes.label(value, LOCAL + target.id if inside else target.id, None)
             _scope_of(run, target.id, frame).names[target.id] = value
         case ast.Attribute():
             holder = expressions.evaluate(run, target.value, frame)
@@ -90,8 +92,9 @@ def _scope_of(run: Run, name: str, frame: Frame) -> Scope:
 def _assign_item(run: Run, target: ast.Subscript, value: Value, frame: Frame) -> None:
     holder = expressions.evaluate(run, target.value, frame)
     index = expressions.evaluate(run, target.slice, frame)
+    container: Instance | None = None
     if isinstance(holder, Instance) and holder.items is not None:
-        holder = holder.items
+        container, holder = holder, holder.items
     match holder:
         case Dict():
             if isinstance(index, Const):
@@ -103,7 +106,7 @@ def _assign_item(run: Run, target: ast.Subscript, value: Value, frame: Frame) ->
                 base = ast.unparse(target.value)
                 if isinstance(value, Data) and not value.name and (value.flow or value.cuts):
                     value.name = f"{base}[{index.value!r}]"
-                attributes.label(value, f"[{index.value!r}]", None)
+                attributes.label(value, f"[{index.value!r}]", container)
             else:
                 holder.rest = value if holder.rest is None else _either(run, holder.rest, value)
         case Seq():
@@ -260,7 +263,12 @@ def _if(run: Run, node: ast.If, frame: Frame) -> str | None:
     main = _is_main(node.test)
     otherwise = not (leaves and stays)
     taken = main or expressions.decide(run, node.test, frame, otherwise=otherwise)
-    return execute(run, node.body if taken else node.orelse, frame)
+    doubt = any(id(part) in run.guessed for part in ast.walk(node.test))
+    run.branches += doubt
+    try:
+        return execute(run, node.body if taken else node.orelse, frame)
+    finally:
+        run.branches -= doubt
 
 
 def _is_main(test: ast.expr) -> bool:
@@ -281,6 +289,8 @@ def _for(run: Run, node: ast.For | ast.AsyncFor, frame: Frame) -> str | None:
         turns += [rest, rest]
     known = rest is None and isinstance(source, Seq | Dict | Instance | Parameters)
     known = known and not (isinstance(source, Seq) and source.kind == "range")
+    if not (isinstance(source, Seq) and source.kind == "indices"):
+        known = known and any(_tells_apart(turn) for turn in turns)
     if not turns and isinstance(source, Parameters) and source.spent is not None:
         run.note("spent iterator", frame.site(node), source, node)
     run.loops.append(0)
@@ -300,6 +310,15 @@ def _for(run: Run, node: ast.For | ast.AsyncFor, frame: Frame) -> str | None:
     finally:
         run.loops.pop()
     return None
+
+
+def _tells_apart(turn: Value) -> bool:
+    """Say whether turns of a loop train something else each: not those over batches of data."""
+    if isinstance(turn, Seq):
+        return any(_tells_apart(item) for item in turn.items)
+    if isinstance(turn, Const):
+        return isinstance(turn.value, str)
+    return not isinstance(turn, Data)
 
 
 def _while(run: Run, node: ast.While, frame: Frame) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from gradguard.core.events import (
 )
 from gradguard.core.findings import Location, Place, TraceStep
 from gradguard.lint.run import BackwardAt, ClearAt, Happening, Run, StepAt, WriteAt
-from gradguard.lint.values import Arrival, Hidden, Optimizer, Site, Unit
+from gradguard.lint.values import Arrival, Flow, Hidden, Optimizer, Site, Unit
 
-__all__ = ["Model", "Story", "place", "tell"]
+__all__ = ["Model", "Story", "beside", "outward", "place", "tell", "tokens"]
 
 
 def place(site: Site | None, otherwise: Site | None = None) -> Place:
@@ -71,6 +71,7 @@ class Story:
         events: What happened, in the ledger's words, each with what it was made from.
         optimizers: The optimizers that step.
         unpaired: Optimizers of which it is not known what they hold.
+        terms: For each backward event that has several summands those, each as an event.
     """
 
     run: Run
@@ -80,12 +81,13 @@ class Story:
     events: list[tuple[Event, Happening | None]] = field(default_factory=list)
     optimizers: list[Optimizer] = field(default_factory=list)
     unpaired: list[Optimizer] = field(default_factory=list)
+    terms: dict[int, tuple[Backward, ...]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
 
-    def reached(self, event: BackwardAt) -> dict[Model, list[Arrival]]:
-        """Return the models that a backward pass reaches, with how."""
+    def reached(self, event: BackwardAt, flow: Flow | None = None) -> dict[Model, list[Arrival]]:
+        """Return the models that a backward pass, or a term of its loss, reaches, with how."""
         found: dict[Model, list[Arrival]] = {}
-        for unit, arrival in event.flow.items():
+        for unit, arrival in (event.flow if flow is None else flow).items():
             model = self.of_unit.get(unit)
             if model is not None:
                 found.setdefault(model, []).append(arrival)
@@ -111,6 +113,7 @@ def tell(run: Run) -> Story:
     story = Story(run)
     for event in story.backwards:
         # A tensor that requires gradient and that nobody optimizes counts for nothing.
+        event.leaves = frozenset(u for u in event.flow if u.tensor and not u.holders)
         event.flow = {u: a for u, a in event.flow.items() if not u.tensor or u.holders}
     _pair(story)
     _find_models(story)
@@ -200,7 +203,8 @@ _SYNONYMS = (
 )
 
 
-def _tokens(path: Iterable[str]) -> set[str]:
+def tokens(path: Iterable[str]) -> set[str]:
+    """Return the words of names that tell models apart."""
     found: set[str] = set()
     for part in path:
         for word in _WORDS.findall(part):
@@ -222,7 +226,7 @@ def _alike(one: set[str], two: set[str]) -> int:
 def _by_name(
     optimizer: Optimizer, units: Iterable[Unit], others: Iterable[Optimizer]
 ) -> list[Unit]:
-    wanted = _tokens(optimizer.path[-1:]) or _tokens(optimizer.path)
+    wanted = tokens(optimizer.path[-1:]) or tokens(optimizer.path)
     by_top: dict[tuple[str, ...], list[Unit]] = {}
     for unit in units:
         by_top.setdefault(_top(unit), []).append(unit)
@@ -230,7 +234,7 @@ def _by_name(
         # The one optimizer of the scope steps the one model of the scope.
         alone = len(list(others)) == 1 and len(by_top) == 1
         return next(iter(by_top.values())) if alone else []
-    scores = {top: _alike(wanted, _tokens(top)) for top in by_top}
+    scores = {top: _alike(wanted, tokens(top)) for top in by_top}
     best = max(scores.values(), default=0)
     if best == 0:
         return []
@@ -361,7 +365,9 @@ def _translate(story: Story) -> None:
     for event in story.run.events:
         match event:
             case BackwardAt():
-                story.events.append((_backward(story, event), event))
+                made = _backward(story, event, story.losses[id(event)], None)
+                story.events.append((made, event))
+                story.terms[id(made)] = tuple(_terms(story, event))
             case ClearAt():
                 cleared = {story.of_unit[u].account for u in event.units if u in story.of_unit}
                 if cleared:
@@ -379,8 +385,19 @@ def _translate(story: Story) -> None:
                 story.events.append((Restart(), None))
 
 
-def _backward(story: Story, event: BackwardAt) -> Backward:
-    reached = story.reached(event)
+def _terms(story: Story, event: BackwardAt) -> Iterator[Backward]:
+    """Tell the summands of a joint loss; those without a name are told apart by number."""
+    if len(event.loss.terms) < 2:
+        return
+    losses = set(story.losses.values())
+    for number, term in enumerate(event.loss.terms):
+        flow = {unit: arrival for unit, arrival in term.flow.items() if unit in event.flow}
+        name = term.name if term.name and term.name not in losses else f"<term {number}>"
+        yield _backward(story, event, name, flow)
+
+
+def _backward(story: Story, event: BackwardAt, name: str, flow: Flow | None) -> Backward:
+    reached = story.reached(event, flow)
     behind: dict[Model, set[Account]] = {}
     groups: dict[int, set[Account]] = {}
     for model, arrivals in reached.items():
@@ -403,11 +420,11 @@ def _backward(story: Story, event: BackwardAt) -> Backward:
                 frozenset(below),
                 all(arrival.sure for arrival in arrivals) and model.sure,
                 _holder(model),
-                _evidence(story, event, model, arrivals),
+                _evidence(story, event, model, arrivals, name),
             )
         )
     return Backward(
-        story.losses[id(event)],
+        name,
         tuple(deposits),
         place(event.site),
         blind=event.loss.hidden != Hidden.NOTHING,
@@ -420,9 +437,10 @@ def _holder(model: Model) -> Holder:
     return Holder.SHADOW if model.shadow else Holder.NOBODY
 
 
-def _evidence(story: Story, event: BackwardAt, model: Model, arrivals: list[Arrival]) -> Evidence:
+def _evidence(
+    story: Story, event: BackwardAt, model: Model, arrivals: list[Arrival], name: str
+) -> Evidence:
     arrival = max(arrivals, key=lambda one: (one.enters is not None, one.made is not None))
-    name = story.losses[id(event)]
     steps = []
     if arrival.made is not None:
         text = f"output of `{model.name}`, carries gradient"
@@ -431,12 +449,20 @@ def _evidence(story: Story, event: BackwardAt, model: Model, arrivals: list[Arri
         steps.append(TraceStep(place(arrival.enters), "enters the next model here"))
     steps.append(TraceStep(place(event.site), f"`{name}` runs backward and reaches `{model.name}`"))
     where = event.site
-    if arrival.enters is not None and _beside(story, arrival.enters, event.site):
+    if arrival.enters is not None and beside(story, arrival.enters, event.site):
         where = arrival.enters
     return Evidence(tuple(steps), None, place(where))
 
 
-def _beside(story: Story, one: Site, two: Site) -> bool:
+def outward(story: Story, site: Site, stack: Sequence[Site]) -> Site:
+    """Return the call that leads to a site from where losses run backward, or the site itself."""
+    for one in (site, *reversed(stack)):
+        if any(beside(story, one, event.site) for event in story.backwards):
+            return one
+    return site
+
+
+def beside(story: Story, one: Site, two: Site) -> bool:
     """Say whether two sites are in the same function."""
     if one.filename != two.filename:
         return False

@@ -284,6 +284,7 @@ class Parameters(Value):
         one: True for a single parameter, or the variable of a loop over them.
         once: True for an iterator, which gives them only once.
         spent: Where an iterator was used up.
+        made: Where an iterator was asked for.
         part: True if only some of each unit's parameters are meant.
         named: True if each comes with its name.
         values: True for ``.data`` of them: no gradient.
@@ -295,6 +296,7 @@ class Parameters(Value):
     __slots__ = (
         "complete",
         "grads",
+        "made",
         "named",
         "once",
         "one",
@@ -327,6 +329,7 @@ class Parameters(Value):
         self.part = part
         self.complete = complete
         self.spent: Site | None = None
+        self.made: Site | None = None
         self.source: Instance | None = None
         self.key = ("parameters", self.units, one, named, values, grads)
 

@@ -102,6 +102,34 @@ def operations(value: Value) -> Iterator[tuple[str, tuple[Value, ...], Data]]:
         queue += [(item, depth + 1) for item in inputs]
 
 
+_COMPARISONS = frozenset(
+    [
+        "mse_loss",
+        "smooth_l1_loss",
+        "huber_loss",
+        "l1_loss",
+        "cross_entropy",
+        "nll_loss",
+        "binary_cross_entropy",
+        "binary_cross_entropy_with_logits",
+        "sub",
+    ]
+)
+
+
+def compared(operation: str, inputs: tuple[Value, ...]) -> Iterator[Unit]:
+    """Walk the units whose own output an operation compares with data that is no constant."""
+    if operation not in _COMPARISONS or len(inputs) < 2:
+        return
+    for side, other in (inputs[:2], inputs[1::-1]):
+        if not isinstance(side, Data) or not isinstance(other, Data):
+            continue
+        if not other.flow and not other.cuts and "constant" not in other.tags:
+            for unit, arrival in side.flow.items():
+                if arrival.enters is None:
+                    yield unit
+
+
 def root(unit: Unit) -> object:
     """Return the outermost module that parameters belong to."""
     owner = unit.owner

@@ -35,6 +35,53 @@ def check(story: Story) -> Iterator[Finding]:
                 continue
             reported.add(model.name)
             yield _found(story, event, model.name, written[unit])
+    yield from _swapped(story)
+
+
+def _swapped(story: Story) -> Iterator[Finding]:
+    """Look for trained models that are averaged towards one that nothing ever changes."""
+    started = False
+    moved: set[Unit] = {unit for optimizer in story.optimizers for unit in optimizer.units}
+    written: dict[Unit, tuple[Site, frozenset[Unit]]] = {}
+    for event in story.run.events:
+        started |= isinstance(event, StepAt)
+        if isinstance(event, WriteAt) and started:
+            moved.update(event.units)
+            if event.mixed and event.sources:
+                for unit in event.units:
+                    written.setdefault(unit, (event.site, event.sources))
+    reported: set[str] = set()
+    for event in story.backwards:
+        for unit, arrival in event.flow.items():
+            if unit not in written or not arrival.sure or not _stepped(story, unit):
+                continue
+            site, sources = written[unit]
+            model = story.of_unit.get(unit)
+            if model is None or model.name in reported:
+                continue
+            if any(one in moved or one.opaque or one.escaped for one in sources):
+                continue
+            reported.add(model.name)
+            yield _averaged_back(story, event, model.name, next(iter(sources)).name, site)
+
+
+def _averaged_back(
+    story: Story, event: BackwardAt, model: str, source: str, where: Site
+) -> Finding:
+    name = story.losses[id(event)]
+    return finding(
+        "GG104",
+        f"`{name}` trains `{model}`, which is averaged back towards `{source}`, which nothing "
+        "changes",
+        event.site,
+        [
+            (event.site, f"`{name}` trains `{model}`"),
+            (where, f"`{model}` is averaged towards `{source}`"),
+        ],
+        loss=name,
+        model=model,
+        help_text=f"average `{source}` towards `{model}`: are the two exchanged?",
+    )
 
 
 def _stepped(story: Story, unit: Unit) -> bool:

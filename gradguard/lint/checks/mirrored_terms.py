@@ -8,7 +8,7 @@ from dataclasses import replace
 from gradguard.core.findings import Finding, Severity
 from gradguard.lint.checks._common import finding
 from gradguard.lint.run import BackwardAt
-from gradguard.lint.story import Story
+from gradguard.lint.story import Story, tokens
 from gradguard.lint.values import Data, Unit
 
 __all__ = ["check"]
@@ -19,9 +19,11 @@ def check(story: Story) -> Iterator[Finding]:
     reported: set[str] = set()
     for event in story.backwards:
         terms = [term for term in event.loss.terms if term.flow]
-        if len(terms) < 3:
-            continue
         for one, two in _mirrored(terms):
+            for term, other in ((one, two), (two, one)):
+                if term.name and term.name not in reported and _exchanged(story, term, other):
+                    reported.add(term.name)
+                    yield _named_wrongly(story, event, term, other)
             for third in terms:
                 name = third.name or story.losses[id(event)]
                 if third is one or third is two or name in reported:
@@ -39,6 +41,45 @@ def _mirrored(terms: list[Data]) -> Iterator[tuple[Data, Data]]:
             a, b = set(one.flow), set(two.flow)
             if not a & b and a & _detached(two) and b & _detached(one):
                 yield one, two
+
+
+def _exchanged(story: Story, term: Data, other: Data) -> bool:
+    """Say whether a term is called after the model that it holds fixed, not the one it trains."""
+    words = tokens((term.name,)) - {"loss"}
+    fixed = tokens(part for unit in other.flow for part in unit.path)
+    trained = tokens(part for unit in term.flow for part in unit.path)
+    return _alike(words, fixed) and not _alike(words, trained)
+
+
+_ENOUGH = 4
+
+
+def _alike(words: set[str], others: set[str]) -> bool:
+    """Say whether two names have a word in common, or the beginning of one."""
+    return any(
+        word == other
+        or (min(len(word), len(other)) >= _ENOUGH and word[:_ENOUGH] == other[:_ENOUGH])
+        for word in words
+        for other in others
+    )
+
+
+def _named_wrongly(story: Story, event: BackwardAt, term: Data, other: Data) -> Finding:
+    trained, fixed = next(iter(term.flow)), next(iter(other.flow))
+    model = story.of_unit[trained].name if trained in story.of_unit else trained.name
+    made = finding(
+        "GG103",
+        f"`{term.name}` trains `{model}` and holds `{fixed.name}` fixed, as `{other.name}` should",
+        event.site,
+        [
+            (term.site, f"`{term.name}` is computed here, with `{fixed.name}` detached"),
+            (event.site, f"and reaches `{model}`"),
+        ],
+        loss=term.name,
+        model=model,
+        help_text="are the two `.detach()` exchanged?",
+    )
+    return replace(made, severity=Severity.ERROR)
 
 
 def _detached(term: Data) -> set[Unit]:

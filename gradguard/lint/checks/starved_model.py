@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradguard.core.findings import Finding
-from gradguard.lint.checks._common import finding, root, windows
+from gradguard.lint.carry import units_of
+from gradguard.lint.checks._common import finding, windows
 from gradguard.lint.run import BackwardAt, WriteAt
 from gradguard.lint.story import Model, Story
-from gradguard.lint.values import Hidden, Optimizer, Site, Unit
+from gradguard.lint.values import Hidden, Instance, Optimizer, Site, Unit
 
 __all__ = ["check"]
 
@@ -42,6 +43,8 @@ def check(story: Story) -> Iterator[Finding]:
                 if found is not None and not any(name == model.name for _, name in reported):
                     reported.add((found.loss or "", model.name))
                     yield found
+    yield from _left_out(story, ever)
+    yield from _reversed(story)
 
 
 def _of(story: Story, optimizer: Optimizer) -> list[Model]:
@@ -79,8 +82,7 @@ def _unrecorded(
     ever: set[Unit],
 ) -> Finding | None:
     """Report a model that was handed to the optimizer by name and only runs under no_grad."""
-    meant = any(root(unit) in optimizer.sources for unit in model.units)
-    if not meant or any(unit in ever for unit in model.units):
+    if not any(_idle(source, model, ever) for source in optimizer.sources):
         return None
     return finding(
         "GG303",
@@ -94,6 +96,67 @@ def _unrecorded(
         model=model.name,
         help_text=f"take the call of `{model.name}` out of `no_grad`",
     )
+
+
+def _idle(source: Instance, model: Model, ever: set[Unit]) -> bool:
+    """Say whether a model is all, or part, of what an optimizer was given and nothing reaches."""
+    units = units_of(source)
+    return any(unit in model.units for unit in units) and not any(unit in ever for unit in units)
+
+
+def _left_out(story: Story, ever: set[Unit]) -> Iterator[Finding]:
+    """Look for models that only backward passes go through which are told not to fill them."""
+    reported: set[str] = set()
+    for window in windows(story):
+        stepped = {unit: step for step in window.steps for unit in step.optimizer.units}
+        for event in window.backwards:
+            if not event.restricted:
+                continue
+            for unit in event.missing:
+                model = story.of_unit.get(unit)
+                if unit not in stepped or unit in ever or unit.frozen is not False:
+                    continue
+                if model is None or model.name in reported or unit.escaped:
+                    continue
+                reported.add(model.name)
+                name, step = story.losses[id(event)], stepped[unit]
+                yield finding(
+                    "GG301",
+                    f"`{name}` goes through `{model.name}` and is told not to fill it, though "
+                    f"`{story.name(step.optimizer)}` steps it",
+                    event.site,
+                    [
+                        (event.site, f"`inputs` leaves `{model.name}` out"),
+                        (step.site, f"`{model.name}` is stepped without gradient"),
+                    ],
+                    loss=name,
+                    model=model.name,
+                    help_text=f"list the parameters of `{model.name}` in `inputs`, too",
+                )
+
+
+def _reversed(story: Story) -> Iterator[Finding]:
+    """Look for gradient reversals of what carries no gradient."""
+    reported: set[str] = set()
+    for kind, site, facts in story.run.oddities:
+        if kind != "reverses nothing" or not isinstance(facts[0], dict):
+            continue
+        for unit, (where, how) in facts[0].items():
+            model = story.of_unit.get(unit)
+            if how != "detach" or model is None or not model.holders or model.name in reported:
+                continue
+            reported.add(model.name)
+            yield finding(
+                "GG301",
+                f"the gradient to `{model.name}` is to be reversed, and it was cut off before",
+                where or site,
+                [
+                    (where, f"gradient to `{model.name}` ends here: {how}"),
+                    (site, "there is nothing left to turn around"),
+                ],
+                model=model.name,
+                help_text=f"keep the graph from `{model.name}` to the reversal",
+            )
 
 
 def _starved(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from gradguard.core.findings import Finding
 from gradguard.lint.checks._common import finding
 from gradguard.lint.story import Story
-from gradguard.lint.values import Instance, Parameters
+from gradguard.lint.values import Instance, Parameters, Site, Unit
 
 __all__ = ["check"]
 
@@ -54,8 +54,34 @@ def check(story: Story) -> Iterator[Finding]:
                         model=model,
                         help_text="make a list of the parameters first",
                     )
+            case "freeze overwritten":
+                (unit,) = facts
+                yield from _overwritten(story, unit, site)
             case _:
                 continue
+
+
+def _overwritten(story: Story, unit: object, site: Site) -> Iterator[Finding]:
+    """Report a frozen layer that was given new parameters, and is trained."""
+    event = next((one for one in story.backwards if unit in one.flow), None)
+    if not isinstance(unit, Unit) or event is None or unit not in story.of_unit:
+        return
+    if not any(unit in step.optimizer.units for step in story.steps):
+        return
+    frozen = next((one for one in story.run.toggled if unit in one.units and one.frozen), None)
+    model, loss = story.of_unit[unit].name, story.losses[id(event)]
+    yield finding(
+        "GG401",
+        f"`{model}` is frozen here and given new parameters afterwards: `{loss}` trains it",
+        frozen.site if frozen is not None else site,
+        [
+            (site, f"parameters of `{model}` are replaced: new ones require gradient"),
+            (event.site, f"`{loss}` reaches `{model}`"),
+        ],
+        loss=loss,
+        model=model,
+        help_text="freeze after the initialisation",
+    )
 
 
 def _module(holder: object) -> bool:
