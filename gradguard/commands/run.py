@@ -14,6 +14,7 @@ from gradguard.commands.program import Program, conclude, interrupt, when_import
 from gradguard.commands.status import CANNOT_RUN, CLEAN, FINDINGS, CannotRun, Output
 from gradguard.config import Config, ConfigError
 from gradguard.core.findings import Finding, Severity
+from gradguard.core.merging import merged
 from gradguard.core.policy import Policy, PolicyError
 from gradguard.core.suppressions import unsilenced
 from gradguard.report import FORMATS, Format, render, show
@@ -147,7 +148,7 @@ def _shown(
     ranks = list(Severity)
     kept = [
         finding
-        for finding in unsilenced(findings)
+        for finding in merged(unsilenced(findings))
         if finding.code in config.codes_for(Path(finding.filename))
         and (not include or inside(include, finding))
         and not (exclude and inside(exclude, finding))

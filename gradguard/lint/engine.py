@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gradguard.config import Config
 from gradguard.core.findings import Finding
+from gradguard.core.merging import merged
 from gradguard.lint.entries import explore
 from gradguard.lint.judge import judge
 from gradguard.lint.project import Project
@@ -51,7 +52,8 @@ def analyse(path: Path, project: Project, config: Config, deadline: float) -> An
             if known is None or finding.confidence.reaches(known.confidence):
                 found[key] = finding
     ordered = sorted(
-        found.values(), key=lambda one: (one.filename, one.location.row, one.location.column)
+        merged(found.values()),
+        key=lambda one: (one.filename, one.location.row, one.location.column),
     )
     imported = frozenset(p for run in runs for p in run.files if p != file.path)
     return Analysis(tuple(ordered), imported)

@@ -82,6 +82,7 @@ def _pass(project: Project, file: SourceFile, evidence: Evidence, deadline: floa
 
     def perform(plan: _Plan) -> None:
         flips: list[dict[Hashable, bool]] = [{}]
+        cut: set[Hashable] = set()
         tried = 0
         while flips and tried <= _MOST_FLIPS and evidence.work > 0:
             tried += 1
@@ -94,10 +95,14 @@ def _pass(project: Project, file: SourceFile, evidence: Evidence, deadline: floa
                 _perform(run, file, plan)
             evidence.work -= work - max(run.budget.work, 0)
             visited.update(run.visited)
-            if run.whole and (tried == 1 or len(visited) > before):
+            longer = any(key in cut for key in preset)
+            if run.whole and (tried == 1 or longer or len(visited) > before):
                 runs.append(run)
             if tried == 1:
-                flips = [{key: not taken} for key, taken in _flips(run, file, doors, visited)]
+                # A loop that is left in its first turn does not show what the next turn meets.
+                cut = run.cut
+                flips = [{key: not run.decisions[key]} for key in cut]
+                flips += [{key: not taken} for key, taken in _flips(run, file, doors, visited)]
 
     perform(_Plan("module"))
     for plan in _plans(file, doors, visited):

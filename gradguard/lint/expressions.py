@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from gradguard.lint import attributes, calls, names, statements
@@ -157,12 +157,13 @@ def _known_comparison(name: str, left: Value, right: Value) -> bool | None:
     return None
 
 
-def _decision(run: Run, key: object, node: ast.AST, *, otherwise: bool) -> bool:
+def _decision(run: Run, key: Hashable, node: ast.AST, *, otherwise: bool) -> bool:
     known = run.decisions.get(key)
     run.guessed.add(id(node))
     if known is None:
         known = run.decisions[key] = otherwise
         run.open[key] = (node, otherwise)
+    run.asked.append(key)
     return bool(known)
 
 

@@ -289,6 +289,8 @@ class Run:
         grad: Whether gradients are being recorded.
         decisions: How conditions were decided, by key.
         open: Conditions that could have gone the other way, with where they stand.
+        asked: The conditions that were decided, in order, by key.
+        cut: Open conditions by which loops were left early.
         visited: Calls that have been executed, by node.
         oddities: What checks look at besides events, by kind.
         guessed: Conditions that nothing settled, by node.
@@ -311,6 +313,8 @@ class Run:
         self.grad = True
         self.decisions: dict[Hashable, bool] = {}
         self.open: dict[Hashable, tuple[ast.AST, bool]] = {}
+        self.asked: list[Hashable] = []
+        self.cut: set[Hashable] = set()
         self.visited: set[int] = set()
         self.scopes: dict[Path, Scope] = {}
         self.loading: set[tuple[Path, str]] = set()

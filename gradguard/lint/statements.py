@@ -262,7 +262,10 @@ def _if(run: Run, node: ast.If, frame: Frame) -> str | None:
     stays = not (node.orelse and isinstance(node.orelse[-1], _FALLS))
     main = _is_main(node.test)
     otherwise = not (leaves and stays)
+    asked = len(run.asked)
     taken = main or expressions.decide(run, node.test, frame, otherwise=otherwise)
+    if taken and leaves and run.loops:
+        run.cut.update(key for key in run.asked[asked:] if key in run.open)
     doubt = any(id(part) in run.guessed for part in ast.walk(node.test))
     run.branches += doubt
     try:

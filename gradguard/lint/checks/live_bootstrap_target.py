@@ -27,6 +27,8 @@ def check(story: Story) -> Iterator[Finding]:
             for prediction, target in (sides, sides[::-1]):
                 if not prediction.flow or not target.flow or not _bootstrapped(target):
                     continue
+                if _same_output(prediction, target):
+                    continue
                 unit, arrival = next(iter(target.flow.items()))
                 model = story.of_unit.get(unit)
                 if model is None or not model.sure or not arrival.sure or unit not in event.flow:
@@ -61,6 +63,14 @@ def _sides(operation: str, inputs: tuple[Value, ...]) -> tuple[Data, Data] | Non
     if len(pair) == 2 and isinstance(pair[0], Data) and isinstance(pair[1], Data):
         return pair[0], pair[1]
     return None
+
+
+def _same_output(prediction: Data, target: Data) -> bool:
+    """Say whether both sides are made of one output, as where it is held to its own average."""
+    return all(
+        unit in prediction.flow and prediction.flow[unit].made == arrival.made
+        for unit, arrival in target.flow.items()
+    )
 
 
 _SHAPES = frozenset({"reshape", "index", "either", "neg"})
