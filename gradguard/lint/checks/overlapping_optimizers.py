@@ -16,32 +16,46 @@ __all__ = ["check"]
 def check(story: Story) -> Iterator[Finding]:
     """Look for models that two optimizers hold which take turns."""
     order = [step.optimizer for step in story.steps]
-    reported: set[tuple[int, int]] = set()
+    reported: set[frozenset[int]] = set()
     for model in story.models:
-        for number, one in enumerate(model.holders):
-            for two in model.holders[number + 1 :]:
-                pair = (id(one), id(two))
-                if pair in reported or one.site is None or two.site is None:
-                    continue
-                if any(unit in one.partly or unit in two.partly for unit in model.units):
-                    continue
-                if one.site == two.site or not _in_turn(order, one, two):
-                    continue
-                if not _fed(story, one, model) or not _fed(story, two, model):
-                    continue
-                reported.add(pair)
-                yield finding(
-                    "GG202",
-                    f"`{model.name}` is in `{story.name(one)}` and in `{story.name(two)}`, "
-                    "and both step it",
-                    one.site,
-                    [
-                        (one.site, f"`{story.name(one)}` holds `{model.name}`"),
-                        (two.site, f"`{story.name(two)}` holds `{model.name}` as well"),
-                    ],
-                    model=model.name,
-                    help_text=f"leave `{model.name}` to one of them",
-                )
+        found = [one for one in model.holders if _holds(story, one, model)]
+        holders = [
+            one
+            for one in found
+            if any(
+                two is not one and two.site != one.site and _in_turn(order, one, two)
+                for two in found
+            )
+        ]
+        if len(holders) < 2 or not _new(holders, reported):
+            continue
+        names = [f"`{story.name(one)}`" for one in holders]
+        yield finding(
+            "GG202",
+            f"`{model.name}` is in {', in '.join(names[:-1])} and in {names[-1]}, and "
+            f"{'both' if len(names) == 2 else 'all'} step it",
+            holders[0].site,
+            [
+                (one.site, f"{name} holds `{model.name}`{' as well' if number else ''}")
+                for number, (one, name) in enumerate(zip(holders, names, strict=True))
+            ],
+            model=model.name,
+            help_text=f"leave `{model.name}` to one of them",
+        )
+
+
+def _new(holders: list[Optimizer], reported: set[frozenset[int]]) -> bool:
+    """Say whether some two of these have not been reported yet, and note that they now are."""
+    pairs = {frozenset({id(one), id(two)}) for one, two in itertools.combinations(holders, 2)}
+    fresh = not pairs <= reported
+    reported |= pairs
+    return fresh
+
+
+def _holds(story: Story, optimizer: Optimizer, model: Model) -> bool:
+    """Say whether an optimizer is sure to hold all of a model, and ever steps it with gradient."""
+    partly = any(unit in optimizer.partly for unit in model.units)
+    return optimizer.site is not None and not partly and _fed(story, optimizer, model)
 
 
 def _fed(story: Story, optimizer: Optimizer, model: Model) -> bool:
