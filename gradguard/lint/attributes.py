@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Hashable
 
-from gradguard.lint import calls, names
+from gradguard.lint import calls, labels, names, unknowns
 from gradguard.lint.carry import cut
 from gradguard.lint.run import Frame, Run
 from gradguard.lint.values import (
-    LOCAL,
     Bound,
     Class,
     Const,
     Data,
     Dict,
     Function,
-    Hidden,
     Instance,
     Library,
     Namespace,
@@ -25,12 +21,11 @@ from gradguard.lint.values import (
     Parameters,
     Partial,
     Seq,
-    Site,
     Super,
     Value,
 )
 
-__all__ = ["child", "get", "label", "put", "taken_for", "unknown", "unknown_item", "unknown_part"]
+__all__ = ["child", "get", "put"]
 
 _PLAIN = frozenset(
     [
@@ -53,98 +48,6 @@ _PLAIN = frozenset(
     ]
 )
 _INDICES = frozenset({"indices"})
-
-
-def unknown(
-    run: Run, key: Hashable, path: tuple[str, ...], site: Site | None, hint: Const | None = None
-) -> Value:
-    """Return what a value that was passed in, or never seen being made, is taken for.
-
-    Args:
-        run: The execution.
-        key: What makes it the same value wherever it is met.
-        path: How the program gets at it.
-        site: Where it was met.
-        hint: The default of the parameter that it is.
-    """
-    known = run.unknowns.get(key)
-    if known is not None:
-        return known
-    made: Value
-    match taken_for(run, key, path):
-        case "model":
-            instance = Instance(key, lib="opaque")
-            instance.module, instance.open, instance.path = True, True, path
-            instance.unit = run.unit(key, path)
-            instance.unit.opaque = True
-            instance.unit.owner = instance
-            made = instance
-        case "optimizer":
-            optimizer = Optimizer(key, (), None)
-            optimizer.complete, optimizer.path = False, path
-            run.optimizers.append(optimizer)
-            made = optimizer
-        case _:
-            data = Data(key, {}, Hidden.ARGUMENT, site)
-            data.unknown, data.path, data.hint = True, path, hint
-            made = data
-    run.unknowns[key] = made
-    return made
-
-
-_CALLED_USES = frozenset(["zero_grad", "eval", "train", "state_dict", "load_state_dict", "copied"])
-_WORDS = re.compile(
-    r"(?:^|_)(?:model|nets?|network|policy|actor|critic|generator|discriminator|encoder|decoder|"
-    r"teacher|student|q_?(?:func|function|net|network)?\d?|vf?|qf\d?|net_?[dg])(?:_|$)"
-)
-_MODEL_USES = frozenset({"parameters", "named_parameters", "named_modules", "children", "buffers"})
-_OPTIMIZER_WORDS = ("optim", "opt")
-
-
-def taken_for(run: Run, key: Hashable, path: tuple[str, ...]) -> str:
-    """Say what the uses of an unknown value make of it: ``model``, ``optimizer`` or nothing."""
-    uses = run.evidence.uses.get(key)
-    if not uses:
-        return ""
-    if "model" in uses or uses & _MODEL_USES:
-        return "model"
-    if "optimizer" in uses:
-        return "optimizer"
-    named = path[-1].lower() if path else ""
-    if "zero_grad" in uses and ("step" in uses or any(w in named for w in _OPTIMIZER_WORDS)):
-        return "optimizer"
-    if "step" in uses and any(word in named for word in _OPTIMIZER_WORDS):
-        return "optimizer"
-    if "called" in uses and uses & _CALLED_USES:
-        return "model"
-    if "called" in uses and path and _WORDS.search(path[-1].lower()):
-        return "model"
-    if "zero_grad" in uses and "param_groups" not in uses:
-        return "model"
-    return ""
-
-
-def unknown_item(run: Run, value: Data, index: Value, frame: Frame, node: ast.AST) -> Value:
-    """Return an item of an unknown value."""
-    part = f"[{index.value!r}]" if isinstance(index, Const) else "[i]"
-    key = run.key("item", value.key, index.key if isinstance(index, Const) else "i")
-    return _inside(run, value, key, part, frame, node)
-
-
-def _inside(run: Run, value: Data, key: Hashable, part: str, frame: Frame, node: ast.AST) -> Value:
-    made = unknown(run, key, (*value.path, part) if value.path else (part,), frame.site(node))
-    if isinstance(made, Data) and (value.flow or value.cuts or not value.unknown):
-        seen = Data(made.key, value.flow, value.hidden, frame.site(node))
-        seen.unknown, seen.path, seen.cuts = value.unknown, made.path, value.cuts
-        return seen
-    return made
-
-
-def unknown_part(run: Run, value: Value, part: str, frame: Frame, node: ast.AST) -> Value:
-    """Return an attribute of which nobody saw what it is."""
-    path = getattr(value, "path", ()) or ("self",)
-    site = frame.site(node)
-    return unknown(run, run.key("part", value.key, part), (*path, part), site)
 
 
 def child(run: Run, value: Instance, part: str) -> Value:
@@ -251,7 +154,7 @@ def _of_instance(run: Run, value: Instance, name: str, frame: Frame, node: ast.A
         return Bound(value, name)
     if value.lib == "opaque" or (value.unit is not None and value.cls is None):
         return _of_opaque(run, value, name, frame, node)
-    made = unknown_part(run, value, name, frame, node)
+    made = unknowns.unknown_part(run, value, name, frame, node)
     if isinstance(made, Data) and value.cls is not None:
         made.operands = ("attribute", (value, Const(name)))
     return made
@@ -260,7 +163,7 @@ def _of_instance(run: Run, value: Instance, name: str, frame: Frame, node: ast.A
 def _of_opaque(run: Run, value: Instance, name: str, frame: Frame, node: ast.AST) -> Value:
     if name in ("module", "_orig_mod"):
         return value
-    made = unknown_part(run, value, name, frame, node)
+    made = unknowns.unknown_part(run, value, name, frame, node)
     if isinstance(made, Instance):
         # A part of a model that was passed in: related to it, and a model of its own.
         value.attrs.setdefault(name, made)
@@ -288,7 +191,7 @@ def _of_data(run: Run, value: Data, name: str, frame: Frame, node: ast.AST) -> V
         if name == "param_groups":
             run.witness(value.key, name)
         key = run.key("part", value.key, name)
-        inner = _inside(run, value, key, name, frame, node)
+        inner = unknowns.inside(run, value, key, name, frame, node)
     else:
         inner = Data(run.key("part", value.key, name), value.flow, value.hidden, frame.site(node))
         inner.cuts, inner.tags = value.cuts, value.tags
@@ -360,7 +263,7 @@ def put(run: Run, holder: Value, name: str, value: Value, frame: Frame, node: as
                 calls.call(run, setter.bind(holder), [value], {}, frame, node)
                 return
             if not (holder.unit is not None and _thaws(holder, value)):
-                label(value, name, holder)
+                labels.label(value, name, holder)
             if isinstance(value, Instance) and holder.module and value.parent is None:
                 value.parent = holder
             if holder.module and name == "requires_grad":
@@ -389,7 +292,7 @@ def put(run: Run, holder: Value, name: str, value: Value, frame: Frame, node: as
                 return
             holder.attrs[name] = value
             if holder.unknown and not isinstance(value, Data | Const):
-                label(value, name, None)
+                labels.label(value, name, None)
         case Optimizer():
             holder.attrs[name] = value
         case Class():
@@ -415,73 +318,6 @@ def _thaws(holder: Instance, value: Value) -> bool:
 def _tied(value: Value) -> bool:
     """Say whether a layer is given the weight of another."""
     return isinstance(value, Parameters) and value.one and len(value.units) == 1
-
-
-def label(value: Value, part: str, holder: Instance | None) -> None:
-    """Note how the program gets at a model or an optimizer; the first way is its name."""
-    prefix = () if holder is None else holder.path or ("self",)
-    if prefix and prefix[0].startswith(LOCAL) and holder is not None and not holder.module:
-        prefix = ("self",)
-    _label(value, (*prefix, part), 0)
-
-
-def _label(value: Value, path: tuple[str, ...], depth: int) -> None:
-    if depth > 6:
-        return
-    match value:
-        case Instance():
-            named = value.path and not _gives_way(value.path, path)
-            opaque = value.unit is not None and value.unit.opaque
-            if named or (opaque and value.path and not value.path[0].startswith(LOCAL)):
-                return
-            value.path = path
-            if value.unit is not None and _gives_way(value.unit.path, path):
-                value.unit.path = path
-            for name, part in value.attrs.items():
-                _label(part, (*path, name), depth + 1)
-            if value.items is not None:
-                _label(value.items, path, depth + 1)
-        case Parameters() if value.one and len(value.units) == 1 and value.units[0].bare:
-            if _gives_way(value.units[0].path, path):
-                value.units[0].path = path
-        case Optimizer():
-            if _gives_way(value.path, path):
-                value.path = path
-        case Data():
-            if "leaf" in value.tags:
-                for unit in value.flow:
-                    if unit.tensor and _gives_way(unit.path, path):
-                        unit.path = path
-            if not value.name and path and not path[-1].startswith("["):
-                value.name = (
-                    path[-1] if len(path) == 1 or path[0] != "self" else ".".join(path[-2:])
-                )
-            elif not value.name and len(path) > 1 and (value.flow or value.cuts):
-                value.name = "".join(path[-2:])
-        case Seq():
-            for number, item in enumerate(value.items[:16]):
-                if not isinstance(item, Data):
-                    _label(item, (*path, f"[{number}]"), depth + 1)
-        case Dict():
-            for key, item in list(value.items.items())[:32]:
-                _label(item, (*path, f"[{key!r}]"), depth + 1)
-        case _:
-            return
-
-
-def _gives_way(path: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Say whether a name is given up for another.
-
-    An attribute's is kept, unless the other tells how the attribute's holder is got at.
-    """
-    if path and path[0] == "self" and other:
-        longer = len(other) > 1 and other[0] != "self"
-        return longer or not _dangling(other) or other[1 - len(path) :] == path[1:]
-    return _dangling(path)
-
-
-def _dangling(path: tuple[str, ...]) -> bool:
-    return not path or path[0] == "self" or path[0].startswith(("[", LOCAL))
 
 
 _MODULE_METHODS = frozenset(

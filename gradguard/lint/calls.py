@@ -6,7 +6,16 @@ import ast
 import re
 from collections.abc import Callable
 
-from gradguard.lint import attributes, events, expressions, library, methods, statements
+from gradguard.lint import (
+    attributes,
+    events,
+    expressions,
+    labels,
+    library,
+    methods,
+    statements,
+    unknowns,
+)
 from gradguard.lint.carry import carried, entered, gather, layer, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import Barren, Frame, Run
@@ -194,7 +203,7 @@ def _call_unknown(
         shaped = events.optimizer_by_shape(run, made, func, args, kwargs, frame.site(node))
         if shaped is not made:
             return shaped
-        return attributes.unknown(run, made.key, (), frame.site(node))
+        return unknowns.unknown(run, made.key, (), frame.site(node))
     return events.optimizer_by_shape(run, made, func, args, kwargs, frame.site(node))
 
 
@@ -370,6 +379,7 @@ def _call_function(
     inner = _open(run, func, args, kwargs, site)
     run.stack.append(site)
     run.active.append(func.node)
+    run.entered.add(id(func.node))
     before = run.grad
     if func.modes:
         run.grad = func.modes[0]
@@ -470,7 +480,7 @@ def _open(
     for name, value in zip(names, given, strict=False):
         bound[name] = value
         if isinstance(value, Instance | Optimizer) and not value.path and name != "self":
-            attributes.label(value, LOCAL + name, None)
+            labels.label(value, LOCAL + name, None)
     extra = given[len(names) :]
     if arguments.vararg is not None:
         bound[arguments.vararg.arg] = Seq(run.fresh(), extra, "tuple")
@@ -495,7 +505,7 @@ def _open(
 
 def missing_argument(run: Run, func: Function, name: str, site: Site) -> Value:
     """Return the unknown that a parameter stands for to which nothing was passed."""
-    return attributes.unknown(run, run.key("argument", func.key, name), (name,), site)
+    return unknowns.unknown(run, run.key("argument", func.key, name), (name,), site)
 
 
 def construct(
@@ -545,7 +555,7 @@ def _fill_dataclass(
         elif statement.value is not None:
             value = _field_default(run, statement.value, ancestor, frame)
         else:
-            value = attributes.unknown_part(run, made, name, frame, node)
+            value = unknowns.unknown_part(run, made, name, frame, node)
         attributes.put(run, made, name, value, frame, node)
     after = cls.find("__post_init__")
     if isinstance(after, Function):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import contextlib
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from gradguard.lint import attributes, calls, expressions, names, statements
+from gradguard.lint import calls, expressions, names, statements, unknowns
 from gradguard.lint.project import Project, SourceFile
-from gradguard.lint.run import Budget, Evidence, Frame, OutOfTime, Run
+from gradguard.lint.run import BackwardAt, Budget, Evidence, Frame, OutOfTime, Run
 from gradguard.lint.values import (
     Class,
     Const,
@@ -43,11 +43,19 @@ class _Door:
 
 @dataclass(slots=True)
 class _Plan:
-    """An entry: the module body, a function, or a class."""
+    """An entry: the module body, a function, or a class.
+
+    Attributes:
+        kind: Which of them.
+        node: Its definition.
+        doors: The doors that it is to lead to.
+        thorough: True if also those methods of a class are entered that others call.
+    """
 
     kind: str
     node: ast.AST | None = None
     doors: set[int] = field(default_factory=set)
+    thorough: bool = False
 
 
 def explore(project: Project, file: SourceFile, deadline: float) -> list[Run]:
@@ -70,7 +78,7 @@ def explore(project: Project, file: SourceFile, deadline: float) -> list[Run]:
 def _learned(runs: Iterable[Run], evidence: Evidence) -> bool:
     for run in runs:
         for key, value in run.unknowns.items():
-            if isinstance(value, Data) and attributes.taken_for(run, key, value.path):
+            if isinstance(value, Data) and unknowns.taken_for(run, key, value.path):
                 return True
     return False
 
@@ -80,29 +88,32 @@ def _pass(project: Project, file: SourceFile, evidence: Evidence, deadline: floa
     visited: set[int] = set()
     runs: list[Run] = []
 
+    def attempt(plan: _Plan, preset: Mapping[Hashable, bool], *, always: bool) -> Run:
+        work = max(min(_WORK, evidence.work), 0)
+        run = Run(project, evidence, Budget(deadline, work), file)
+        run.decisions.update(preset)
+        before = len(visited)
+        with contextlib.suppress(_Stopped):
+            _perform(run, file, plan)
+        evidence.work -= work - max(run.budget.work, 0)
+        visited.update(run.visited)
+        if run.whole and (always or len(visited) > before):
+            runs.append(run)
+        return run
+
     def perform(plan: _Plan) -> None:
-        flips: list[dict[Hashable, bool]] = [{}]
-        cut: set[Hashable] = set()
-        tried = 0
-        while flips and tried <= _MOST_FLIPS and evidence.work > 0:
-            tried += 1
-            preset = flips.pop(0)
-            work = min(_WORK, evidence.work)
-            run = Run(project, evidence, Budget(deadline, work), file)
-            run.decisions.update(preset)
-            before = len(visited)
-            with contextlib.suppress(_Stopped):
-                _perform(run, file, plan)
-            evidence.work -= work - max(run.budget.work, 0)
-            visited.update(run.visited)
-            longer = any(key in cut for key in preset)
-            if run.whole and (tried == 1 or longer or len(visited) > before):
-                runs.append(run)
-            if tried == 1:
-                # A loop that is left in its first turn does not show what the next turn meets.
-                cut = run.cut
-                flips = [{key: not run.decisions[key]} for key in cut]
-                flips += [{key: not taken} for key, taken in _flips(run, file, doors, visited)]
+        first = attempt(plan, {}, always=True)
+        wanted = [door for door in doors if not plan.doors or id(door.node) in plan.doors]
+        # A loop that is left in its first turn does not show what the next turn meets.
+        for key in list(first.cut)[:_MOST_FLIPS]:
+            attempt(plan, {key: not first.decisions[key]}, always=True)
+        for key, taken in list(_flips(first, file, wanted, visited))[:_MOST_FLIPS]:
+            if all(id(door.node) in visited for door in wanted):
+                break
+            attempt(plan, {key: not taken}, always=False)
+        silent = not any(isinstance(event, BackwardAt) for event in first.events)
+        if plan.kind == "class" and (plan.doors - visited or silent):
+            attempt(replace(plan, thorough=True), {}, always=False)
 
     perform(_Plan("module"))
     for plan in _plans(file, doors, visited):
@@ -278,13 +289,12 @@ def _flips(
     if not missed:
         return
     leading = _leading(file.tree, {id(node) for node in missed})
-    tests = {id(node): key for key, (node, _) in run.open.items()}
     seen: set[Hashable] = set()
     for node in ast.walk(file.tree):
         if not isinstance(node, ast.If):
             continue
         for part in ast.walk(node.test):
-            key = tests.get(id(part))
+            key = run.open.get(id(part))
             if key is None or key in seen:
                 continue
             if any(id(inner) in leading for inner in ast.walk(node)):
@@ -331,7 +341,7 @@ def _argument(run: Run, function: Function, arg: ast.arg, frame: Frame) -> Value
     if typed is not None and (hint is None or hint.value is not None):
         return typed
     site = frame.site(arg)
-    return attributes.unknown(run, key, (arg.arg,), site, hint)
+    return unknowns.unknown(run, key, (arg.arg,), site, hint)
 
 
 def _typed(run: Run, function: Function, arg: ast.arg, key: Hashable, frame: Frame) -> Value | None:
@@ -384,9 +394,7 @@ def _arguments(run: Run, function: Function, frame: Frame) -> tuple[list[Value],
     kwargs = {arg.arg: _argument(run, function, arg, frame) for arg in arguments.kwonlyargs}
     if arguments.kwarg is not None:
         key = run.key("argument", function.key, "**")
-        kwargs["**"] = attributes.unknown(
-            run, key, (arguments.kwarg.arg,), frame.site(function.node)
-        )
+        kwargs["**"] = unknowns.unknown(run, key, (arguments.kwarg.arg,), frame.site(function.node))
     return args, kwargs
 
 
@@ -453,6 +461,11 @@ def _drive_class(run: Run, file: SourceFile, plan: _Plan) -> None:
             run.restart()
         for name in roots:
             _call_driven(run, made, methods[name], frame)
+        for name in training if plan.thorough else ():
+            # What a root leads to only under conditions that do not hold is entered by itself.
+            if id(methods[name].node) not in run.entered:
+                roots.append(name)
+                _call_driven(run, made, methods[name], frame)
         for name in hooks:
             _call_driven(run, made, methods[name], frame)
 

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from gradguard.lint import attributes, calls, names, statements
+from gradguard.lint import attributes, calls, labels, names, statements, unknowns
 from gradguard.lint.carry import carried, derive, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import Frame, Run, truth
@@ -158,13 +158,9 @@ def _known_comparison(name: str, left: Value, right: Value) -> bool | None:
 
 
 def _decision(run: Run, key: Hashable, node: ast.AST, *, otherwise: bool) -> bool:
-    known = run.decisions.get(key)
-    run.guessed.add(id(node))
-    if known is None:
-        known = run.decisions[key] = otherwise
-        run.open[key] = (node, otherwise)
+    run.open[id(node)] = key
     run.asked.append(key)
-    return bool(known)
+    return run.decisions.setdefault(key, otherwise)
 
 
 def subscript(run: Run, value: Value, index: Value, frame: Frame, node: ast.AST) -> Value:
@@ -187,12 +183,12 @@ def subscript(run: Run, value: Value, index: Value, frame: Frame, node: ast.AST)
             method = value.cls.find("__getitem__")
             if isinstance(method, Function):
                 return calls.call(run, method.bind(value), [index], {}, frame, node)
-            return attributes.unknown_part(run, value, f"[{_text(index)}]", frame, node)
+            return unknowns.unknown_part(run, value, f"[{_text(index)}]", frame, node)
         case Parameters():
             return value.like(one=True, part=True)
         case Data():
             if value.unknown:
-                return attributes.unknown_item(run, value, index, frame, node)
+                return unknowns.unknown_item(run, value, index, frame, node)
             found = derive(run, "index", [value], frame.site(node))
             found.key = run.key("item", value.key, index.key)
             found.tags = value.tags
@@ -200,7 +196,7 @@ def subscript(run: Run, value: Value, index: Value, frame: Frame, node: ast.AST)
         case Library() | Class():
             return value
         case _:
-            return attributes.unknown_part(run, value, f"[{_text(index)}]", frame, node)
+            return unknowns.unknown_part(run, value, f"[{_text(index)}]", frame, node)
 
 
 def _text(index: Value) -> str:
@@ -334,7 +330,7 @@ def _dict(run: Run, node: ast.Dict, frame: Frame) -> Value:
         name = evaluate(run, key, frame)
         if isinstance(name, Const):
             made.items[name.value] = value
-            attributes.label(value, f"[{name.value!r}]", None)
+            labels.label(value, f"[{name.value!r}]", None)
         else:
             made.rest = value
     return made
@@ -529,7 +525,7 @@ def _comprehension(
                 value = evaluate(run, node.value, inner)
                 if known and isinstance(key, Const):
                     entries[key.value] = value
-                    attributes.label(value, f"[{key.value!r}]", None)
+                    labels.label(value, f"[{key.value!r}]", None)
                 else:
                     rest.append(value)
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from gradguard.lint import attributes
+from gradguard.lint import attributes, unknowns
 from gradguard.lint.carry import carried, derive
 from gradguard.lint.run import Frame, Run
 from gradguard.lint.values import (
@@ -57,7 +57,7 @@ def elements(
         case Const() if isinstance(value.value, str | bytes):
             return [], run.data(frame.site(node))
         case Data() if value.unknown:
-            return [], attributes.unknown_item(run, value, run.data(None), frame, node)
+            return [], unknowns.unknown_item(run, value, run.data(None), frame, node)
         case Data():
             inner = derive(run, "index", [value], frame.site(node))
             inner.key = run.key("item", value.key, "i")

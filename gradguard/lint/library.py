@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from gradguard.lint import attributes, calls, contract, events
+from gradguard.lint import attributes, calls, contract, events, unknowns
 from gradguard.lint.carry import carried, cut, derive, gather, layer, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import Frame, Run, truth
@@ -97,7 +97,7 @@ def _foreign(run: Run, name: str, args: Args, kwargs: Kwargs, frame: Frame, node
     if made.flow or made.cuts or made.hidden == Hidden.SWALLOWED:
         return made
     key = run.key("library call", name, site, tuple(run.stack))
-    return attributes.unknown(run, key, (), site)
+    return unknowns.unknown(run, key, (), site)
 
 
 def _plain(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:
@@ -211,7 +211,7 @@ def _pieces(run: Run, value: Value, args: Args, frame: Frame, node: ast.AST) -> 
     site = frame.site(node)
     count = args[0].value if args and isinstance(args[0], Const) else None
     if isinstance(value, Data) and not value.flow and not value.cuts and value.unknown:
-        return attributes.unknown_part(run, value, "split", frame, node)
+        return unknowns.unknown_part(run, value, "split", frame, node)
     if isinstance(count, int) and 1 < count <= 4:
         items: Args = [derive(run, "index", [value], site) for _ in range(count)]
         return Seq(run.fresh(), items, "tuple")
@@ -492,9 +492,9 @@ def _copied(run: Run, value: Value, seen: dict[int, Value], frame: Frame, node: 
         case Data() if value.unknown and not value.flow:
             key = run.key("copy", value.key, frame.site(node))
             run.witness(value.key, "copied")
-            if attributes.taken_for(run, value.key, value.path) == "model":
+            if unknowns.taken_for(run, value.key, value.path) == "model":
                 run.witness(key, "model")
-            return attributes.unknown(run, key, (), frame.site(node))
+            return unknowns.unknown(run, key, (), frame.site(node))
         case _:
             return value
 
@@ -829,7 +829,7 @@ def _getattr(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) 
         return Library(f"{args[0].name}.<chosen>")
     if len(args) >= 2 and isinstance(args[0], Instance):
         path = f"<{args[1].key}>"
-        return attributes.unknown_part(run, args[0], path, frame, node)
+        return unknowns.unknown_part(run, args[0], path, frame, node)
     return calls.opaque(run, args, kwargs, frame.site(node))
 
 

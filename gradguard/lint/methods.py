@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from gradguard.lint import attributes, calls, contract, events, library
+from gradguard.lint import attributes, calls, contract, events, labels, library, unknowns
 from gradguard.lint.carry import carried, cut, derive, gather, layer, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import ClearAt, Frame, Run
@@ -342,7 +342,7 @@ def _of_container(
         return _of_dict(run, items, name, args, kwargs, frame, node)
     if isinstance(items, Seq) and name in ("append", "extend", "insert", "pop"):
         for arg in args:
-            attributes.label(arg, f"[{len(items.items)}]", receiver)
+            labels.label(arg, f"[{len(items.items)}]", receiver)
         return _of_sequence(run, items, name, args, kwargs, frame, node)
     if receiver.wrapped is not None and isinstance(receiver.wrapped, Instance):
         func = attributes.get(run, receiver.wrapped, name, frame, node)
@@ -523,7 +523,7 @@ def _of_unknown(
         shaped = events.optimizer_by_shape(run, made, func or receiver, args, kwargs, site)
         if shaped is not made:
             return shaped
-        value = attributes.unknown(run, key, (), site)
+        value = unknowns.unknown(run, key, (), site)
         if isinstance(value, Data):
             value.hidden = max(value.hidden, made.hidden)
         return value
@@ -609,7 +609,7 @@ def _of_dict(
                 if receiver.items:
                     return next(iter(receiver.items.values()))
                 key = run.key("entry", site, tuple(run.stack))
-                return attributes.unknown(run, key, (), site)
+                return unknowns.unknown(run, key, (), site)
             return default
         case "update":
             if isinstance(first, Dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 
-from gradguard.lint import statements
+from gradguard.lint import statements, unknowns
 from gradguard.lint.project import SourceFile
 from gradguard.lint.run import Frame, Run
 from gradguard.lint.values import Deferred, Library, Namespace, Scope, Value
@@ -40,9 +40,9 @@ def lookup(run: Run, name: str, frame: Frame, node: ast.AST) -> Value:
 
 def unknown_name(run: Run, name: str, frame: Frame, node: ast.AST) -> Value:
     """Return the stable unknown that a name which nothing defines stands for."""
-    from gradguard.lint.attributes import unknown
-
-    return unknown(run, run.key("global", frame.file.filename, name), (name,), frame.site(node))
+    return unknowns.unknown(
+        run, run.key("global", frame.file.filename, name), (name,), frame.site(node)
+    )
 
 
 def member(run: Run, file: SourceFile, name: str) -> Value | None:

@@ -288,12 +288,12 @@ class Run:
         events: What happened, in order.
         grad: Whether gradients are being recorded.
         decisions: How conditions were decided, by key.
-        open: Conditions that could have gone the other way, with where they stand.
+        open: Conditions that could have gone the other way: the key of each, by where it stands.
         asked: The conditions that were decided, in order, by key.
         cut: Open conditions by which loops were left early.
         visited: Calls that have been executed, by node.
+        entered: Functions that have been called, by node.
         oddities: What checks look at besides events, by kind.
-        guessed: Conditions that nothing settled, by node.
         branches: How many conditions of which nothing is known the execution stands under.
         yielding: What the frames of context managers do when they yield.
         home: The file that is being linted.
@@ -312,10 +312,11 @@ class Run:
         self.events: list[Happening] = []
         self.grad = True
         self.decisions: dict[Hashable, bool] = {}
-        self.open: dict[Hashable, tuple[ast.AST, bool]] = {}
+        self.open: dict[int, Hashable] = {}
         self.asked: list[Hashable] = []
         self.cut: set[Hashable] = set()
         self.visited: set[int] = set()
+        self.entered: set[int] = set()
         self.scopes: dict[Path, Scope] = {}
         self.loading: set[tuple[Path, str]] = set()
         self.unknowns: dict[Hashable, Value] = {}
@@ -329,7 +330,6 @@ class Run:
         self.toggled: list[Toggle] = []
         self.files: set[Path] = set()
         self.branches = 0
-        self.guessed: set[int] = set()
         self.used: set[Hashable] = set()
         self.yielding: dict[int, Callable[[Value], None]] = {}
         self._fresh = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Sequence
 
-from gradguard.lint import attributes, calls, expressions, names
+from gradguard.lint import attributes, calls, expressions, labels, names
 from gradguard.lint.carry import carried, derive
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import Frame, Run
@@ -62,7 +62,7 @@ def assign(
         case ast.Name():
             inside = (passing or frame.function is not None) and not isinstance(value, Data)
             if not (passing and isinstance(value, Instance | Optimizer) and value.path):
-                attributes.label(value, LOCAL + target.id if inside else target.id, None)
+                labels.label(value, LOCAL + target.id if inside else target.id, None)
             _scope_of(run, target.id, frame).names[target.id] = value
         case ast.Attribute():
             holder = expressions.evaluate(run, target.value, frame)
@@ -106,7 +106,7 @@ def _assign_item(run: Run, target: ast.Subscript, value: Value, frame: Frame) ->
                 base = ast.unparse(target.value)
                 if isinstance(value, Data) and not value.name and (value.flow or value.cuts):
                     value.name = f"{base}[{index.value!r}]"
-                attributes.label(value, f"[{index.value!r}]", container)
+                labels.label(value, f"[{index.value!r}]", container)
             else:
                 holder.rest = value if holder.rest is None else _either(run, holder.rest, value)
         case Seq():
@@ -265,8 +265,8 @@ def _if(run: Run, node: ast.If, frame: Frame) -> str | None:
     asked = len(run.asked)
     taken = main or expressions.decide(run, node.test, frame, otherwise=otherwise)
     if taken and leaves and run.loops:
-        run.cut.update(key for key in run.asked[asked:] if key in run.open)
-    doubt = any(id(part) in run.guessed for part in ast.walk(node.test))
+        run.cut.update(run.asked[asked:])
+    doubt = any(id(part) in run.open for part in ast.walk(node.test))
     run.branches += doubt
     try:
         return execute(run, node.body if taken else node.orelse, frame)
