@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable
 
 from gradguard.lint import (
@@ -18,11 +17,11 @@ from gradguard.lint import (
 )
 from gradguard.lint.carry import carried, entered, gather, layer, units_of
 from gradguard.lint.iteration import elements
+from gradguard.lint.opaque import opaque
 from gradguard.lint.run import Barren, Frame, Run
 from gradguard.lint.values import (
     LOCAL,
     NONE,
-    Arrival,
     Bound,
     Class,
     Const,
@@ -52,14 +51,12 @@ __all__ = [
     "enter",
     "evaluate_call",
     "is_module_class",
-    "opaque",
     "require_gradient",
     "set_on_parameters",
     "write",
 ]
 
 _DEEPEST = 40
-_LOSS = re.compile(r"loss|(?:^|_)cri(?:t|terion)?(?:_|$)|criterion|penalty|objective")
 require_gradient = events.require_gradient
 set_on_parameters = events.set_on_parameters
 write = events.write
@@ -137,55 +134,6 @@ def call(
             return opaque(run, args, kwargs, frame.site(node))
 
 
-def opaque(
-    run: Run, args: list[Value], kwargs: dict[str, Value], site: Site, *, sure: bool = False
-) -> Data:
-    """Make what an unknown call returns: it may carry on whatever it was given.
-
-    Args:
-        run: The execution.
-        args: What it was given.
-        kwargs: What it was given by name.
-        site: Where it is called.
-        sure: True if what it is called leaves no doubt that tensors go through it.
-    """
-    given = [*args, *kwargs.values()]
-    have = gather(given)
-    flow = {
-        unit: arrival._replace(sure=sure and arrival.sure, enters=arrival.enters or site)
-        for unit, arrival in have.flow.items()
-    }
-    hidden = have.hidden
-    for value in given:
-        for unit in _models_in(value):
-            hidden = Hidden.SWALLOWED
-            unit.escaped = True
-            if unit.frozen is not True:
-                flow.setdefault(unit, Arrival(frozenset(have.flow), site, None, sure=False))
-        if isinstance(value, Optimizer):
-            value.escaped = True
-    made = run.data(site, flow, hidden)
-    made.cuts = have.cuts
-    made.unknown = True
-    made.path = ()
-    made.operands = ("opaque", tuple(given))
-    return made
-
-
-def _models_in(value: Value, depth: int = 2) -> list:  # type: ignore[type-arg]
-    match value:
-        case Instance():
-            return units_of(value)
-        case Seq() if depth:
-            return [unit for item in value.items for unit in _models_in(item, depth - 1)]
-        case Dict() if depth:
-            return [unit for item in value.items.values() for unit in _models_in(item, depth - 1)]
-        case Function() if value.receiver is not None and isinstance(value.receiver, Instance):
-            return units_of(value.receiver)
-        case _:
-            return []
-
-
 def _call_unknown(
     run: Run, func: Data, args: list[Value], kwargs: dict[str, Value], frame: Frame, node: ast.AST
 ) -> Value:
@@ -194,8 +142,8 @@ def _call_unknown(
         if isinstance(name, Const) and isinstance(name.value, str):
             return methods.call_method(run, receiver, name.value, args, kwargs, frame, node, func)
     run.witness(func.key, "called")
-    named = func.path[-1].lower() if func.path else ""
-    made = opaque(run, args, kwargs, frame.site(node), sure=_LOSS.search(named) is not None)
+    named = func.path[-1] if func.path else func.name
+    made = opaque(run, args, kwargs, frame.site(node), named, direct=True)
     if func.unknown:
         made.hidden = max(made.hidden, Hidden.ARGUMENT)
     made.key = run.key("called", func.key, frame.site(node), tuple(run.stack))
@@ -404,7 +352,7 @@ def _given_up(
     if isinstance(func.receiver, Instance):
         func.receiver.open = True
     given = [func.receiver, *args] if func.receiver is not None else args
-    return opaque(run, given, kwargs, site)
+    return opaque(run, given, kwargs, site, func.name)
 
 
 _TRAINING = frozenset({"backward", "manual_backward", "minimize", "step", "zero_grad"})

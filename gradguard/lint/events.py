@@ -58,6 +58,9 @@ def backward(
         data = [loss]
     loss = data[0] if len(data) == 1 else _sum(run, data, site)
     flow = {unit: arrival for unit, arrival in loss.flow.items() if unit.frozen is not True}
+    if not any(arrival.sure for arrival in flow.values()):
+        # A loss that runs backward has a graph: what alone can have carried it has carried it.
+        flow = {unit: a._replace(sure=a.likely) for unit, a in flow.items()}
     restricted = into is not None and not (isinstance(into, Const) and into.value is None)
     if restricted and into is not None:
         units = set(units_of(into))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gradguard.lint import attributes, calls, contract, events, unknowns
 from gradguard.lint.carry import carried, cut, derive, gather, layer, units_of
 from gradguard.lint.iteration import elements
+from gradguard.lint.opaque import opaque
 from gradguard.lint.run import Frame, Run, truth
 from gradguard.lint.tables import (
     CREATES,
@@ -90,7 +91,7 @@ def call_library(
 def _foreign(run: Run, name: str, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:
     """Call something of which nothing is known."""
     site = frame.site(node)
-    made = calls.opaque(run, args, kwargs, site)
+    made = opaque(run, args, kwargs, site, name.rpartition(".")[2])
     found = events.optimizer_by_shape(run, made, Library(name), args, kwargs, site)
     if found is not made:
         return found
@@ -635,11 +636,11 @@ def call_plain_layer(
     """Call a layer without parameters: an activation or a loss."""
     short = func.lib.rpartition(".")[2]
     if func.lib == "wrapper" or short in ("ModuleList", "ModuleDict"):
-        return calls.opaque(run, args, kwargs, frame.site(node))
+        return opaque(run, args, kwargs, frame.site(node))
     if short == "Identity" and args:
         return args[0]
     if not func.lib.startswith("torch.nn."):
-        return calls.opaque(run, [func, *args], kwargs, frame.site(node))
+        return opaque(run, [func, *args], kwargs, frame.site(node))
     name = LOSSES.get(short, short.lower())
     return tensor_function(run, name, args, kwargs, frame, node)
 
@@ -830,7 +831,7 @@ def _getattr(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) 
     if len(args) >= 2 and isinstance(args[0], Instance):
         path = f"<{args[1].key}>"
         return unknowns.unknown_part(run, args[0], path, frame, node)
-    return calls.opaque(run, args, kwargs, frame.site(node))
+    return opaque(run, args, kwargs, frame.site(node))
 
 
 def _setattr(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:

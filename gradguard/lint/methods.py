@@ -7,6 +7,7 @@ import ast
 from gradguard.lint import attributes, calls, contract, events, labels, library, unknowns
 from gradguard.lint.carry import carried, cut, derive, gather, layer, units_of
 from gradguard.lint.iteration import elements
+from gradguard.lint.opaque import opaque
 from gradguard.lint.run import ClearAt, Frame, Run
 from gradguard.lint.tables import INDEXED, REFERENCE
 from gradguard.lint.values import (
@@ -67,7 +68,7 @@ def call_method(
         case Const() if isinstance(receiver.value, str):
             return _of_text(run, receiver, name, args, frame, node)
         case _:
-            return calls.opaque(run, args, kwargs, frame.site(node))
+            return opaque(run, args, kwargs, frame.site(node), name)
 
 
 def _applied(
@@ -246,8 +247,8 @@ def _of_instance(
         return _of_lightning(run, receiver, name, args, frame, node)
     if not receiver.module:
         if receiver.cls is not None and receiver.open:
-            return calls.opaque(run, args, kwargs, site)
-        return calls.opaque(run, [*receiver.attrs.values(), *args], kwargs, site)
+            return opaque(run, args, kwargs, site, name)
+        return opaque(run, [*receiver.attrs.values(), *args], kwargs, site, name)
     return _of_module(run, receiver, name, args, kwargs, frame, node)
 
 
@@ -348,7 +349,7 @@ def _of_container(
         func = attributes.get(run, receiver.wrapped, name, frame, node)
         return calls.call(run, func, args, kwargs, frame, node)
     if receiver.cls is not None:
-        made = calls.opaque(run, [*args], kwargs, site)
+        made = opaque(run, [*args], kwargs, site, name)
         made.hidden = Hidden.SWALLOWED
         return made
     made = layer(run, units_of(receiver), [*args, *kwargs.values()], site)
@@ -518,7 +519,7 @@ def _of_unknown(
     key = run.key("method", receiver.key, name, site, tuple(run.stack))
     if func is not None and func.unknown:
         run.witness(func.key, "called")
-    made = calls.opaque(run, args, kwargs, site)
+    made = opaque(run, args, kwargs, site, name)
     if not made.flow and not made.cuts:
         shaped = events.optimizer_by_shape(run, made, func or receiver, args, kwargs, site)
         if shaped is not made:

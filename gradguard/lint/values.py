@@ -127,6 +127,7 @@ class Arrival(NamedTuple):
         made: Where its model was called.
         enters: Where its output enters the next model.
         sure: False if an unknown call lies on the way.
+        likely: True if that call carries it on, unless it carries nothing on.
         born: How many events had happened when its model was called.
     """
 
@@ -135,6 +136,7 @@ class Arrival(NamedTuple):
     enters: Site | None
     sure: bool
     born: int = 0
+    likely: bool = False
 
 
 Flow = Mapping[Unit, Arrival]
@@ -161,6 +163,7 @@ def merged(flows: Iterable[Flow]) -> Flow:
                     known.enters or arrival.enters,
                     known.sure or arrival.sure,
                     min(known.born, arrival.born),
+                    known.likely or arrival.likely,
                 )
     return union
 
