@@ -13,7 +13,7 @@ import re
 import tokenize
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from gradguard.core.codes import UnknownCode, catalogue, code
 from gradguard.core.findings import Finding, Location, Place
@@ -124,14 +124,19 @@ class Suppressions:
 
 def unsilenced(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings that no comment in their files silences, in their order."""
-    read: dict[str, Suppressions] = {}
-    kept: list[Finding] = []
-    for finding in findings:
-        name = finding.filename
-        if name not in read:
-            read[name] = Suppressions.parse("".join(linecache.getlines(name)), name)
-        kept += read[name].keep([finding])
-    return kept
+    return [finding for finding in findings if _of_file(finding.filename).keep([finding])]
+
+
+def _of_file(filename: str) -> Suppressions:
+    try:
+        return _parsed("".join(linecache.getlines(filename)), filename)
+    except ValueError:  # A name that no file can have.
+        return Suppressions()
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str, filename: str) -> Suppressions:
+    return Suppressions.parse(text, filename)
 
 
 @cache

@@ -16,6 +16,7 @@ from gradguard.core.findings import Finding
 from gradguard.core.flow import FlowMatrix, matrix_of
 from gradguard.core.ledger import Ledger
 from gradguard.core.policy import Policy, PolicyError, Rule, Stance, suggestion
+from gradguard.core.suppressions import unsilenced
 from gradguard.runtime import monitor
 from gradguard.runtime.filtering import backward_into, reached_leaves
 from gradguard.runtime.names import argument_names
@@ -111,8 +112,11 @@ class Guard:
 
     @property
     def findings(self) -> list[Finding]:
-        """What was found so far; codes that are off by default, such as GG102, are left out."""
-        return [finding for finding in self.ledger.findings if code(finding.code).on_by_default]
+        """What was found so far.
+
+        Codes that are off by default, such as GG102, are left out, and what a comment silences.
+        """
+        return unsilenced(f for f in self.ledger.findings if code(f.code).on_by_default)
 
     @property
     def flow(self) -> FlowMatrix:

@@ -12,6 +12,7 @@ from gradguard.core.events import Account, Backward, Deposit, Evidence, Holder
 from gradguard.core.findings import Finding, IsolationError
 from gradguard.core.judgement import Accusation, Kind, classify
 from gradguard.core.policy import Rule, Stance
+from gradguard.core.suppressions import unsilenced
 from gradguard.core.verdicts import Moment, Saw
 from gradguard.runtime.evidence import Accused
 from gradguard.runtime.graph import Graph, roots_of
@@ -338,7 +339,9 @@ class Passes:
         if not self._accusations(event):
             return []
         sightings = self._watch.ledger.post(event, landed=False)
-        return [s.finding for s in sightings if s.verdict.raises is Moment.BEFORE_BACKWARD]
+        return unsilenced(
+            s.finding for s in sightings if s.verdict.raises is Moment.BEFORE_BACKWARD
+        )
 
     def _settled(self, pending: _Pending) -> tuple[list[Finding], list[Tensor]]:
         """Settle what was open; return what is refused, and the parameters to put back."""
@@ -347,8 +350,11 @@ class Passes:
         for part in pending.parts:
             self._resolve(part, pending.vault)
             if self._watch.raises and not pending.posted:
-                accused = {accusation.account for accusation in self._accusations(part.event)}
-                refused += self._leaks(part.event)
+                accusations = self._accusations(part.event)
+                found = self._leaks(part.event)
+                wronged = {finding.model for finding in found}
+                accused = {one.account for one in accusations if one.model in wronged}
+                refused += found
                 part.event = _without(part.event, accused)
                 back += [leaf for account in accused for leaf in part.arrivals[account].leaves]
         return refused, back

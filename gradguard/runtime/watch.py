@@ -14,6 +14,7 @@ from gradguard.core.events import Account, Clear
 from gradguard.core.findings import IsolationError, IsolationWarning, Place, Severity
 from gradguard.core.ledger import Ledger
 from gradguard.core.policy import Policy, PolicyError, suggestion
+from gradguard.core.suppressions import unsilenced
 from gradguard.core.verdicts import Moment
 from gradguard.runtime.balance import Balance
 from gradguard.runtime.calls import Calls
@@ -120,11 +121,12 @@ class Watch:
     def act(self, sightings: Sequence[Sighting], moment: Moment) -> None:
         """Warn of what is fresh, and raise what is due at ``moment``."""
         if self._warns:
-            for sighting in sightings:
-                if sighting.fresh and sighting.finding.severity is not Severity.INFO:
-                    _warn("\n" + str(sighting.finding), sighting.finding.place)
+            fresh = [s.finding for s in sightings if s.fresh]
+            for finding in unsilenced(fresh):
+                if finding.severity is not Severity.INFO:
+                    _warn("\n" + str(finding), finding.place)
         if self.raises and moment is not Moment.NEVER:
-            due = [s.finding for s in sightings if s.verdict.raises is moment]
+            due = unsilenced(s.finding for s in sightings if s.verdict.raises is moment)
             if due:
                 raise IsolationError(due)
 
