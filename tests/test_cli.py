@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from gradguard import cli
 from gradguard.core.codes import HEADINGS, catalogue, code
 from gradguard.reference import trainer
 
+demo_command = sys.modules["gradguard.commands.demo"]
 ROOT = Path(gradguard.__file__).parent.parent
 INSTALL = "pip install 'gradguard[torch]'"
 
@@ -184,6 +186,36 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert (process.returncode, complaints) == (0, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["rule", "--all"], ["lint", "leak.py"]]
+)
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    """A full disk is no finding, and no fault to report with a traceback."""
+    (tmp_path / "leak.py").write_text(demo_command._PROGRAM, encoding="utf-8")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "gradguard", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            cwd=tmp_path,
+            env=environment(),
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: cannot write what there is to show: No space left on device\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes file descriptors as a shell does")
+def test_without_anywhere_to_write_the_status_tells() -> None:
+    """Streams that were closed before the command began change nothing else."""
+    script = f"exec {shlex.quote(sys.executable)} -m gradguard rule $0 >&- 2>&-"
+    for wanted, status in (("GG101", 0), ("GG999", 2)):
+        done = subprocess.run(["/bin/sh", "-c", script, wanted], env=environment(), check=False)
+        assert done.returncode == status
+
+
 def test_rules_are_explained_without_torch(no_torch: dict[str, str]) -> None:
     """A lint job needs no training framework to look a code up."""
     done = invoke("rule", "GG204", env=no_torch)
@@ -216,7 +248,7 @@ def test_the_demo_trains_clean_and_catches_the_planted_leak_with_its_exact_trace
     """Flow and quality of the clean run are shown, then the leak with its four lines of source."""
     done = invoke("demo", "--steps", "60", "--out", "shown", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    clean, _, leaking = done.stdout.partition("\n2. ")
+    clean, leaking, source_half = re.split(r"\n[23]\. ", done.stdout)
     assert re.search(r"^critic_loss +● +·$", clean, re.MULTILINE)
     assert re.search(r"^generator_loss +· +●$", clean, re.MULTILINE)
     assert re.search(r"^quality: +\d of 8 modes covered, .* after 60 steps in", clean, re.MULTILINE)
@@ -235,7 +267,11 @@ def test_the_demo_trains_clean_and_catches_the_planted_leak_with_its_exact_trace
         "self.critic_scaler.scale(objective).backward()",
         "self.critic_scaler.step(self.critic_optimizer)",
     ]
-    assert done.stdout.endswith("found nothing in the loop without it.\n")
+    found = "shown/leak.py:10:19: GG101 `critic_loss` reaches `generator`, which it does not train"
+    assert found in source_half
+    assert [text for _, text in trace_of(source_half)][-1] == "critic_opt.step()"
+    assert "caught, live and in source; the loop without it is clean.\n" in source_half
+    assert "gradguard run train.py  " in source_half
 
 
 def test_the_demo_can_be_shown_twice_in_the_same_folder(tmp_path: Path) -> None:
@@ -298,6 +334,16 @@ def test_the_demo_fails_if_the_guard_does_not_tell_the_two_loops_apart(
     assert ("something was found in it" in said) is planted
 
 
+def test_the_demo_fails_if_the_leak_is_not_found_in_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both halves are shown, so both are asked for."""
+    clean = demo_command._PROGRAM.replace("critic(fake)", "critic(fake.detach())")
+    monkeypatch.setattr(demo_command, "_PROGRAM", clean)
+    assert cli.main(["demo", "--steps", "2", "--out", str(tmp_path)]) == 1
+    assert "The leak in source was not found." in capsys.readouterr().out
+
+
 def test_the_demo_on_a_device_that_is_not_there_says_so(tmp_path: Path) -> None:
     """A missing GPU is one line on standard error and status 2."""
     hidden = environment() | {"CUDA_VISIBLE_DEVICES": ""}
@@ -344,7 +390,7 @@ def test_a_fault_of_gradguard_itself_is_no_finding(
     def broken(_: str) -> None:
         raise ZeroDivisionError("unforeseen")
 
-    monkeypatch.setattr(cli, "code", broken)
+    monkeypatch.setattr(sys.modules["gradguard.commands.rule"], "code", broken)
     assert cli.main(["rule", "GG101"]) == 2
     said = capsys.readouterr().err
     assert "ZeroDivisionError: unforeseen" in said
