@@ -47,9 +47,10 @@ def backward(
     *,
     into: Value | None = None,
     text: str = "",
+    site: Site | None = None,
 ) -> Value:
-    """Record that losses run backward."""
-    site = frame.site(node)
+    """Record that losses run backward, at ``site`` if that is not where the call stands."""
+    site = site or frame.site(node)
     run.visited.add(id(node))
     data = [loss for loss in losses if isinstance(loss, Data)]
     if not data:

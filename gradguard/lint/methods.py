@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from gradguard.lint import attributes, calls, contract, events, labels, library, unknowns
+from gradguard.lint import attributes, calls, contract, events, labels, library, lightning, unknowns
 from gradguard.lint.carry import carried, cut, derive, gather, layer, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.opaque import opaque
@@ -244,7 +244,7 @@ def _of_instance(
         "toggle_optimizer",
         "untoggle_optimizer",
     ):
-        return _of_lightning(run, receiver, name, args, frame, node)
+        return lightning.call_method(run, receiver, name, args, frame, node)
     if not receiver.module:
         if receiver.cls is not None and receiver.open:
             return opaque(run, args, kwargs, site, name)
@@ -355,44 +355,6 @@ def _of_container(
     made = layer(run, units_of(receiver), [*args, *kwargs.values()], site)
     made.unknown = True
     return made
-
-
-def _of_lightning(
-    run: Run, receiver: Instance, name: str, args: Args, frame: Frame, node: ast.AST
-) -> Value:
-    if name == "optimizers":
-        known = receiver.attrs.get("<optimizers>")
-        if known is None:
-            method = receiver.cls.find("configure_optimizers") if receiver.cls else None
-            known = NONE
-            if isinstance(method, Function):
-                known = _only_optimizers(
-                    run, calls.call(run, method.bind(receiver), [], {}, frame, node), frame, node
-                )
-            receiver.attrs["<optimizers>"] = known
-        return known
-    first = args[0] if args else None
-    if isinstance(first, Optimizer):
-        others = [unit for unit in units_of(receiver) if unit not in first.units]
-        run.toggle(others, name == "toggle_optimizer", frame.site(node))
-    return NONE
-
-
-def _only_optimizers(run: Run, value: Value, frame: Frame, node: ast.AST) -> Value:
-    match value:
-        case Optimizer():
-            return value
-        case Dict():
-            return value.items.get("optimizer", NONE)
-        case Seq():
-            items = value.items
-            if len(items) == 2 and isinstance(items[0], Seq):
-                items = items[0].items
-            found = [_only_optimizers(run, item, frame, node) for item in items]
-            found = [item for item in found if isinstance(item, Optimizer)]
-            return found[0] if len(found) == 1 else Seq(run.fresh(), found, "tuple")
-        case _:
-            return NONE
 
 
 _LEAVES = frozenset({"step", "update", "zero_grad"})

@@ -315,6 +315,18 @@ def _namesake(top: tuple[str, ...]) -> tuple[str, ...] | None:
     return (*top[:-1], _COPIED.sub("", top[-1], count=1))
 
 
+_ONLINE = re.compile(r"_?(?:online|main|local|current|student|learner|q)_?")
+
+
+def targets(path: tuple[str, ...], origin: tuple[str, ...]) -> bool:
+    """Say whether a copy is called the target, or the average, of what it is copied from."""
+    for number, (one, two) in enumerate(zip(path, origin, strict=False)):
+        if one != two:
+            named = _namesake(path[: number + 1])
+            return named is not None and _ONLINE.sub("", two) in (named[-1], "")
+    return False
+
+
 def _inside(one: Unit, two: Unit) -> bool:
     return (
         len(one.path) < len(two.path) and two.path[: len(one.path)] == one.path and bool(one.path)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gradguard.core.findings import Finding
 from gradguard.lint.checks._common import finding
 from gradguard.lint.run import BackwardAt, StepAt, WriteAt
-from gradguard.lint.story import Story
+from gradguard.lint.story import Story, targets
 from gradguard.lint.values import Site, Unit
 
 __all__ = ["check"]
@@ -35,7 +35,41 @@ def check(story: Story) -> Iterator[Finding]:
                 continue
             reported.add(model.name)
             yield _found(story, event, model.name, written[unit])
+    yield from _targets(story, reported)
     yield from _swapped(story)
+
+
+def _targets(story: Story, reported: set[str]) -> Iterator[Finding]:
+    """Look for copies that are called targets and trained along with what they are copied from."""
+    for event in story.backwards:
+        for unit, arrival in event.flow.items():
+            origin, model = unit.origin, story.of_unit.get(unit)
+            if origin is None or origin not in event.flow or not arrival.sure or model is None:
+                continue
+            if model.name in reported or not _alongside(unit, origin):
+                continue
+            if not _stepped(story, unit) or not targets(unit.path, origin.path):
+                continue
+            reported.add(model.name)
+            name = story.losses[id(event)]
+            yield finding(
+                "GG104",
+                f"`{name}` trains `{model.name}`, the target that is copied from "
+                f"`{story.of_unit[origin].name}`",
+                event.site,
+                [
+                    (arrival.made, f"output of `{model.name}`, carries gradient"),
+                    (event.site, f"`{name}` reaches both"),
+                ],
+                loss=name,
+                model=model.name,
+                help_text=f"call `{model.name}` under `torch.no_grad()`",
+            )
+
+
+def _alongside(unit: Unit, origin: Unit) -> bool:
+    """Say whether one optimizer holds a copy only because it holds all that the original is in."""
+    return bool(unit.holders) and all(optimizer in origin.holders for optimizer in unit.holders)
 
 
 def _swapped(story: Story) -> Iterator[Finding]:

@@ -1,0 +1,296 @@
+"""Code driven as its users would: functions called, objects made and trained with."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Hashable, Mapping
+
+from gradguard.lint import calls, expressions, lightning, names, unknowns
+from gradguard.lint.project import SourceFile
+from gradguard.lint.run import Frame, Run
+from gradguard.lint.values import (
+    Class,
+    Const,
+    Function,
+    Instance,
+    Library,
+    Scope,
+    Seq,
+    Value,
+)
+
+__all__ = ["drive_class", "drive_function"]
+
+_DOORS = frozenset({"backward", "manual_backward", "minimize"})
+
+
+def _argument(run: Run, function: Function, arg: ast.arg, frame: Frame) -> Value:
+    """Return what an entry's parameter stands for."""
+    key = run.key("argument", function.key, arg.arg)
+    default = function.defaults.get(arg.arg)
+    if isinstance(default, Const) and not (
+        default.value is None or isinstance(default.value, bool)
+    ):
+        return default
+    if default is not None and not isinstance(default, Const):
+        return default
+    hint = default if isinstance(default, Const) else None
+    typed = _typed(run, function, arg, key, frame)
+    if typed is not None and (hint is None or hint.value is not None):
+        return typed
+    site = frame.site(arg)
+    return unknowns.unknown(run, key, (arg.arg,), site, hint)
+
+
+def _typed(run: Run, function: Function, arg: ast.arg, key: Hashable, frame: Frame) -> Value | None:
+    """Make a value of the type that a parameter is annotated with, where that tells something."""
+    known = run.unknowns.get(key)
+    if known is not None:
+        return known
+    if arg.annotation is None:
+        return None
+    annotation: ast.expr = arg.annotation
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        try:
+            annotation = ast.parse(annotation.value, mode="eval").body
+        except (SyntaxError, ValueError):
+            return None
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value).endswith("Optional"):
+        annotation = annotation.slice
+    if isinstance(annotation, ast.BinOp):
+        annotation = annotation.left
+    if not isinstance(annotation, ast.Name | ast.Attribute):
+        return None
+    inner = Frame(function.file, function.scope or Scope())
+    cls = expressions.evaluate(run, annotation, inner)
+    if isinstance(cls, Library):
+        short = cls.name.rpartition(".")[2]
+        if cls.name.startswith("torch.optim.") and short != "LRScheduler":
+            run.witness(key, "optimizer")
+        elif calls.is_module_class(cls.name):
+            run.witness(key, "model")
+        return None
+    if isinstance(cls, Class) and len(run.stack) < 4 and ("constructing", cls.key) not in run.used:
+        run.used.add(("constructing", cls.key))
+        try:
+            made = _construct(run, cls, frame, arg)
+        finally:
+            run.used.discard(("constructing", cls.key))
+        if isinstance(made, Instance):
+            made.path = (arg.arg,)
+            run.unknowns[key] = made
+            return made
+    return None
+
+
+def _arguments(run: Run, function: Function, frame: Frame) -> tuple[list[Value], dict[str, Value]]:
+    arguments = function.node.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    if function.receiver is not None and function.kind != "static":
+        positional = positional[1:]
+    args = [_argument(run, function, arg, frame) for arg in positional]
+    kwargs = {arg.arg: _argument(run, function, arg, frame) for arg in arguments.kwonlyargs}
+    if arguments.kwarg is not None:
+        key = run.key("argument", function.key, "**")
+        kwargs["**"] = unknowns.unknown(run, key, (arguments.kwarg.arg,), frame.site(function.node))
+    return args, kwargs
+
+
+def _construct(run: Run, cls: Class, frame: Frame, node: ast.AST) -> Value:
+    initializer = cls.find("__init__")
+    made = Instance(run.key("driven", cls.key, frame.site(node)), cls, cls.lib)
+    made.module, made.open = cls.module, cls.open
+    if isinstance(initializer, Function):
+        bound = initializer.bind(made)
+        args, kwargs = _arguments(run, bound, frame)
+        calls.call(run, bound, args, kwargs, frame, node)
+    elif cls.find("__dataclass__") is not None:
+        built = calls.construct(run, cls, [], {}, frame, node)
+        if isinstance(built, Instance):
+            made = built
+    return made
+
+
+def drive_function(run: Run, file: SourceFile, name: str) -> None:
+    """Call a function with unknown arguments, and what it returns if that is a function."""
+    function = names.member(run, file, name)
+    frame = Frame(file, names.global_scope(run, file))
+    if not isinstance(function, Function):
+        return
+    args, kwargs = _arguments(run, function, frame)
+    made = calls.call(run, function, args, kwargs, frame, function.node)
+    if function.name.startswith(("train", "step", "update", "learn", "optimi")):
+        run.restart()
+        calls.call(run, function, args, kwargs, frame, function.node)
+    for result in made.items if isinstance(made, Seq) else [made]:
+        if isinstance(result, Function) and result.node is not function.node:
+            inner_args, inner_kwargs = _arguments(run, result, frame)
+            for _ in range(2):
+                calls.call(run, result, inner_args, inner_kwargs, frame, result.node)
+                run.restart()
+
+
+def drive_class(run: Run, file: SourceFile, name: str, *, thorough: bool) -> None:
+    """Make an object of a class and train with it, as its users would.
+
+    Args:
+        run: The execution.
+        file: Where the class is.
+        name: What it is called.
+        thorough: True to enter also those training methods that the others do not get to.
+    """
+    cls = names.member(run, file, name)
+    frame = Frame(file, names.global_scope(run, file))
+    if not isinstance(cls, Class):
+        return
+    methods = _methods(cls)
+    training = _training(methods)
+    if not training and "training_step" not in methods:
+        return
+    made = _construct(run, cls, frame, cls.node)
+    if not isinstance(made, Instance):
+        return
+    made.path = ("self",)
+    if lightning.automatic(run, made, methods, frame):
+        lightning.fit(run, made, methods, frame, _driver(run, made, frame))
+        return
+    called = set().union(*(_self_calls(function) for function in methods.values()))
+    for method, function in methods.items():
+        if method not in called and method not in training and _prepares(function):
+            _call_driven(run, made, function, frame)
+    roots = [name for name in training if not _called_by_training(name, methods, training)]
+    roots = roots or list(training)
+    hooks = [
+        name
+        for name, function in methods.items()
+        if name not in called and name not in training and _averages(name, function)
+    ]
+    for turn in range(2):
+        if turn:
+            run.restart()
+        for root in roots:
+            _call_driven(run, made, methods[root], frame)
+        for root in training if thorough else ():
+            # What a root leads to only under conditions that do not hold is entered by itself.
+            if id(methods[root].node) not in run.entered:
+                roots.append(root)
+                _call_driven(run, made, methods[root], frame)
+        for root in hooks:
+            _call_driven(run, made, methods[root], frame)
+
+
+def _call_driven(run: Run, made: Instance, function: Function, frame: Frame) -> None:
+    if function.kind not in ("static", "class", "property"):
+        _driver(run, made, frame)(function, {})
+
+
+def _driver(
+    run: Run, made: Instance, frame: Frame
+) -> Callable[[Function, Mapping[str, Value]], Value]:
+    """Return what calls a method of an object, with arguments by name and others unknown."""
+
+    def drive(function: Function, given: Mapping[str, Value]) -> Value:
+        bound = function.bind(made)
+        args, kwargs = _arguments(run, bound, frame)
+        parameters = [*function.node.args.posonlyargs, *function.node.args.args][1:]
+        args = [given.get(p.arg, arg) for p, arg in zip(parameters, args, strict=True)]
+        kwargs |= {name: value for name, value in given.items() if name in kwargs}
+        return calls.call(run, bound, args, kwargs, frame, function.node)
+
+    return drive
+
+
+def _methods(cls: Class) -> dict[str, Function]:
+    found: dict[str, Function] = {}
+    for ancestor in cls.ancestors():
+        for name, value in ancestor.attrs.items():
+            if isinstance(value, Function):
+                found.setdefault(name, value)
+    return found
+
+
+def _self_calls(function: Function) -> set[str]:
+    known = getattr(function.node, "_self_calls", None)
+    if known is None:
+        known = {
+            inner.attr
+            for inner in ast.walk(function.node)
+            if isinstance(inner, ast.Attribute)
+            and isinstance(inner.value, ast.Name)
+            and inner.value.id in ("self", "super")
+        }
+        for inner in ast.walk(function.node):
+            if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Call):
+                if isinstance(inner.value.func, ast.Name) and inner.value.func.id == "super":
+                    known.add(inner.attr)
+        function.node._self_calls = known  # type: ignore[union-attr]  # noqa: SLF001
+    return set(known)
+
+
+def _has_door(function: Function) -> bool:
+    return any(
+        isinstance(inner, ast.Call)
+        and isinstance(inner.func, ast.Attribute)
+        and (
+            inner.func.attr in _DOORS
+            or (
+                inner.func.attr == "step"
+                and isinstance(inner.func.value, ast.Name | ast.Attribute | ast.Subscript)
+                and "opt" in ast.unparse(inner.func.value).lower()
+            )
+        )
+        for inner in ast.walk(function.node)
+    )
+
+
+def _training(methods: Mapping[str, Function]) -> dict[str, None]:
+    """Return the methods that run something backward, themselves or through others."""
+    found = {name for name, function in methods.items() if _has_door(function)}
+    while True:
+        more = {
+            name
+            for name, function in methods.items()
+            if name not in found and name != "__init__" and _self_calls(function) & found
+        }
+        if not more:
+            break
+        found |= more
+    found.discard("__init__")
+    return dict.fromkeys(name for name in methods if name in found)
+
+
+def _called_by_training(
+    name: str, methods: Mapping[str, Function], training: Mapping[str, None]
+) -> bool:
+    return any(other != name and name in _self_calls(methods[other]) for other in training)
+
+
+def _prepares(function: Function) -> bool:
+    """Say whether a method builds models or optimizers that the constructor has left out."""
+    text_names = {
+        inner.attr if isinstance(inner, ast.Attribute) else getattr(inner, "id", "")
+        for inner in ast.walk(function.node)
+        if isinstance(inner, ast.Attribute | ast.Name)
+    }
+    if function.name.startswith("__") or not any("optim" in name.lower() for name in text_names):
+        return False
+    return any(
+        isinstance(inner, ast.Attribute)
+        and isinstance(inner.ctx, ast.Store)
+        and isinstance(inner.value, ast.Name)
+        and inner.value.id == "self"
+        for inner in ast.walk(function.node)
+    )
+
+
+_AVERAGING = ("update", "ema", "momentum", "soft", "sync", "target", "polyak", "average")
+
+
+def _averages(name: str, function: Function) -> bool:
+    if not any(word in name.lower() for word in _AVERAGING):
+        return False
+    return any(
+        isinstance(inner, ast.Attribute)
+        and inner.attr in ("parameters", "state_dict", "load_state_dict", "named_parameters")
+        for inner in ast.walk(function.node)
+    )
