@@ -135,24 +135,16 @@ def write(
     run.events.append(WriteAt(target.units, site, frozenset(origin), mixed))
 
 
-def _sources(value: Value) -> set[Unit]:
+_DEEP = 6
+
+
+def _sources(value: Value, depth: int = _DEEP) -> set[Unit]:
+    """Return the parameters that a value is computed from; what models made of them is no copy."""
     match value:
         case Parameters():
             return set(value.units)
-        case Data():
-            found = set(value.flow) | set(value.cuts)
-            if value.operands is not None and not found:
-                for inner in value.operands[1]:
-                    if isinstance(inner, Parameters):
-                        found |= set(inner.units)
-                    elif isinstance(inner, Data) and inner.operands is not None:
-                        found |= {
-                            unit
-                            for deep in inner.operands[1]
-                            if isinstance(deep, Parameters)
-                            for unit in deep.units
-                        }
-            return found
+        case Data(operands=(operation, inputs)) if depth and operation != "layer":
+            return {unit for inner in inputs for unit in _sources(inner, depth - 1)}
         case _:
             return set()
 

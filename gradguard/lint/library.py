@@ -572,6 +572,8 @@ def _nullcontext(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.A
 def _ordered(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:
     if args and isinstance(args[0], Dict):
         return Dict(run.fresh(), args[0].items, args[0].rest)
+    if args and isinstance(args[0], Parameters) and not args[0].one and not kwargs:
+        return args[0].like(named=True)
     made = Dict(run.fresh(), dict(kwargs))
     if args and isinstance(args[0], Seq):
         for pair in args[0].items:

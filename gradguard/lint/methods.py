@@ -310,28 +310,33 @@ def _of_module(
 def _children(run: Run, receiver: Instance, name: str, site: object) -> Value:
     found = _parts(receiver)
     if "modules" in name:
-        found = [receiver, *found]
-        for part in found:
+        found = [("", receiver), *found]
+        for prefix, part in found:
             # The list grows while it is walked: parts of parts are modules, too.
-            found += [one for one in _parts(part) if not any(one is known for known in found)]
+            found += [
+                (f"{prefix}.{own}" if prefix else own, one)
+                for own, one in _parts(part)
+                if not any(one is known for _, known in found)
+            ]
             if len(found) > _MOST_MODULES:
                 break
-    items: Args = list(found)
+    items: Args = [part for _, part in found]
     if name.startswith("named"):
-        items = [Seq(run.fresh(), [run.data(None), part], "tuple") for part in found]
+        items = [Seq(run.fresh(), [Const(own), part], "tuple") for own, part in found]
     return Seq(run.fresh(), items, "iterator")
 
 
 _MOST_MODULES = 64
 
 
-def _parts(receiver: Instance) -> list[Instance]:
-    found = [part for part in receiver.attrs.values() if isinstance(part, Instance) and part.module]
-    if receiver.items is not None:
-        inner = receiver.items.items
-        values = inner if isinstance(inner, list) else list(inner.values())
-        found += [part for part in values if isinstance(part, Instance)]
-    return found
+def _parts(receiver: Instance) -> list[tuple[str, Instance]]:
+    """Return the children of a module, by the names that it knows them by."""
+    named: list[tuple[object, Value]] = list(receiver.attrs.items())
+    if isinstance(receiver.items, Seq):
+        named += list(enumerate(receiver.items.items))
+    elif isinstance(receiver.items, Dict):
+        named += list(receiver.items.items.items())
+    return [(str(name), part) for name, part in named if isinstance(part, Instance) and part.module]
 
 
 def _of_container(
@@ -493,6 +498,24 @@ def _of_unknown(
     return events.optimizer_by_shape(run, made, func or receiver, args, kwargs, site)
 
 
+def _store(value: Value, depth: int = 2) -> None:
+    """Mark what is put away for later, with the graph that it carries."""
+    match value:
+        case Data() if value.flow:
+            value.tags |= {"stored"}
+        case Seq() if depth:
+            for item in value.items:
+                _store(item, depth - 1)
+        case Dict() if depth:
+            for item in value.items.values():
+                _store(item, depth - 1)
+        case Instance() if depth and not value.module:
+            for item in value.attrs.values():
+                _store(item, depth - 1)
+        case _:
+            return
+
+
 def _of_sequence(
     run: Run, receiver: Seq, name: str, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST
 ) -> Value:
@@ -500,6 +523,7 @@ def _of_sequence(
     first = args[0] if args else NONE
     match name:
         case "append" | "add" | "appendleft":
+            _store(first)
             if run.loops and run.loops[-1] == -1 and len(receiver.items) >= 2:
                 receiver.rest = first
             else:

@@ -22,10 +22,7 @@ def check(story: Story) -> Iterator[Finding]:
         holders = [
             one
             for one in found
-            if any(
-                two is not one and two.site != one.site and _in_turn(order, one, two)
-                for two in found
-            )
+            if any(two is not one and _in_turn(order, one, two) for two in found)
         ]
         if len(holders) < 2 or not _new(holders, reported):
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gradguard.core.findings import Finding
 from gradguard.lint.carry import units_of
-from gradguard.lint.checks._common import finding, known
+from gradguard.lint.checks._common import finding, known, root
 from gradguard.lint.run import BackwardAt, StepAt, WriteAt
 from gradguard.lint.story import Story
 from gradguard.lint.values import Dict, Instance, Optimizer, Parameters, Seq, Unit, Value
@@ -89,6 +89,7 @@ def _stray(story: Story, reached: dict[Unit, BackwardAt], reported: set[str]) ->
         unit for event in story.run.events if isinstance(event, WriteAt) for unit in event.units
     }
     written |= _put_aside(story)
+    together = {root(unit) for unit in reached if unit.holders and not unit.bare}
     layered = {unit.path[0] for unit in reached if unit.path and not unit.bare}
     for unit, event in reached.items():
         model = story.of_unit.get(unit)
@@ -98,7 +99,10 @@ def _stray(story: Story, reached: dict[Unit, BackwardAt], reported: set[str]) ->
         if unit.holders or unit.opaque or unit.shadow or unit.tensor or unit.made is None:
             continue
         # What the loss only passes through may be fixed on purpose, and merely not frozen.
-        alone = unit.bare and unit.path[:1] and unit.path[0] not in layered
+        # Where other parts of the same model are trained, this one was forgotten.
+        alone = root(unit) in together or (
+            unit.bare and unit.path[:1] and unit.path[0] not in layered
+        )
         if not alone and any(below is not unit and below.holders for below in arrival.behind):
             continue
         step = _step_after(story, event)
