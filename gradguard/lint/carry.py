@@ -55,7 +55,8 @@ def carried(value: Value, depth: int = _DEPTH) -> Carried:
             inner = [*value.items.values(), *([value.rest] if value.rest is not None else [])]
             return gather(inner, depth - 1)
         case Instance() if depth and not value.module:
-            return gather(value.attrs.values(), depth - 2 if depth > 1 else 0)
+            parts = [*value.attrs.values(), *([value.items] if value.items is not None else [])]
+            return gather(parts, depth - 2 if depth > 1 else 0)
         case Partial() if depth:
             return gather([*value.args, *value.kwargs.values()], depth - 1)
         case _:

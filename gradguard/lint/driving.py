@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 
-from gradguard.lint import calls, expressions, lightning, names, unknowns
+from gradguard.lint import calls, lightning, names
+from gradguard.lint.arguments import arguments_of, construct
 from gradguard.lint.project import SourceFile
 from gradguard.lint.run import Frame, Run
 from gradguard.lint.values import (
     Class,
-    Const,
     Function,
     Instance,
-    Library,
-    Scope,
     Seq,
     Value,
 )
@@ -24,107 +22,20 @@ __all__ = ["drive_class", "drive_function"]
 _DOORS = frozenset({"backward", "manual_backward", "minimize"})
 
 
-def _argument(run: Run, function: Function, arg: ast.arg, frame: Frame) -> Value:
-    """Return what an entry's parameter stands for."""
-    key = run.key("argument", function.key, arg.arg)
-    default = function.defaults.get(arg.arg)
-    if isinstance(default, Const) and not (
-        default.value is None or isinstance(default.value, bool)
-    ):
-        return default
-    if default is not None and not isinstance(default, Const):
-        return default
-    hint = default if isinstance(default, Const) else None
-    typed = _typed(run, function, arg, key, frame)
-    if typed is not None and (hint is None or hint.value is not None):
-        return typed
-    site = frame.site(arg)
-    return unknowns.unknown(run, key, (arg.arg,), site, hint)
-
-
-def _typed(run: Run, function: Function, arg: ast.arg, key: Hashable, frame: Frame) -> Value | None:
-    """Make a value of the type that a parameter is annotated with, where that tells something."""
-    known = run.unknowns.get(key)
-    if known is not None:
-        return known
-    if arg.annotation is None:
-        return None
-    annotation: ast.expr = arg.annotation
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        try:
-            annotation = ast.parse(annotation.value, mode="eval").body
-        except (SyntaxError, ValueError):
-            return None
-    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value).endswith("Optional"):
-        annotation = annotation.slice
-    if isinstance(annotation, ast.BinOp):
-        annotation = annotation.left
-    if not isinstance(annotation, ast.Name | ast.Attribute):
-        return None
-    inner = Frame(function.file, function.scope or Scope())
-    cls = expressions.evaluate(run, annotation, inner)
-    if isinstance(cls, Library):
-        short = cls.name.rpartition(".")[2]
-        if cls.name.startswith("torch.optim.") and short != "LRScheduler":
-            run.witness(key, "optimizer")
-        elif calls.is_module_class(cls.name):
-            run.witness(key, "model")
-        return None
-    if isinstance(cls, Class) and len(run.stack) < 4 and ("constructing", cls.key) not in run.used:
-        run.used.add(("constructing", cls.key))
-        try:
-            made = _construct(run, cls, frame, arg)
-        finally:
-            run.used.discard(("constructing", cls.key))
-        if isinstance(made, Instance):
-            made.path = (arg.arg,)
-            run.unknowns[key] = made
-            return made
-    return None
-
-
-def _arguments(run: Run, function: Function, frame: Frame) -> tuple[list[Value], dict[str, Value]]:
-    arguments = function.node.args
-    positional = [*arguments.posonlyargs, *arguments.args]
-    if function.receiver is not None and function.kind != "static":
-        positional = positional[1:]
-    args = [_argument(run, function, arg, frame) for arg in positional]
-    kwargs = {arg.arg: _argument(run, function, arg, frame) for arg in arguments.kwonlyargs}
-    if arguments.kwarg is not None:
-        key = run.key("argument", function.key, "**")
-        kwargs["**"] = unknowns.unknown(run, key, (arguments.kwarg.arg,), frame.site(function.node))
-    return args, kwargs
-
-
-def _construct(run: Run, cls: Class, frame: Frame, node: ast.AST) -> Value:
-    initializer = cls.find("__init__")
-    made = Instance(run.key("driven", cls.key, frame.site(node)), cls, cls.lib)
-    made.module, made.open = cls.module, cls.open
-    if isinstance(initializer, Function):
-        bound = initializer.bind(made)
-        args, kwargs = _arguments(run, bound, frame)
-        calls.call(run, bound, args, kwargs, frame, node)
-    elif cls.find("__dataclass__") is not None:
-        built = calls.construct(run, cls, [], {}, frame, node)
-        if isinstance(built, Instance):
-            made = built
-    return made
-
-
 def drive_function(run: Run, file: SourceFile, name: str) -> None:
     """Call a function with unknown arguments, and what it returns if that is a function."""
     function = names.member(run, file, name)
     frame = Frame(file, names.global_scope(run, file))
     if not isinstance(function, Function):
         return
-    args, kwargs = _arguments(run, function, frame)
+    args, kwargs = arguments_of(run, function, frame)
     made = calls.call(run, function, args, kwargs, frame, function.node)
     if function.name.startswith(("train", "step", "update", "learn", "optimi")):
         run.restart()
         calls.call(run, function, args, kwargs, frame, function.node)
     for result in made.items if isinstance(made, Seq) else [made]:
         if isinstance(result, Function) and result.node is not function.node:
-            inner_args, inner_kwargs = _arguments(run, result, frame)
+            inner_args, inner_kwargs = arguments_of(run, result, frame)
             for _ in range(2):
                 calls.call(run, result, inner_args, inner_kwargs, frame, result.node)
                 run.restart()
@@ -143,11 +54,12 @@ def drive_class(run: Run, file: SourceFile, name: str, *, thorough: bool) -> Non
     frame = Frame(file, names.global_scope(run, file))
     if not isinstance(cls, Class):
         return
+    run.driven = cls
     methods = _methods(cls)
     training = _training(methods)
     if not training and "training_step" not in methods:
         return
-    made = _construct(run, cls, frame, cls.node)
+    made = construct(run, cls, frame, cls.node)
     if not isinstance(made, Instance):
         return
     made.path = ("self",)
@@ -191,7 +103,7 @@ def _driver(
 
     def drive(function: Function, given: Mapping[str, Value]) -> Value:
         bound = function.bind(made)
-        args, kwargs = _arguments(run, bound, frame)
+        args, kwargs = arguments_of(run, bound, frame)
         parameters = [*function.node.args.posonlyargs, *function.node.args.args][1:]
         args = [given.get(p.arg, arg) for p, arg in zip(parameters, args, strict=True)]
         kwargs |= {name: value for name, value in given.items() if name in kwargs}

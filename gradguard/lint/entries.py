@@ -41,12 +41,14 @@ class _Plan:
         node: Its definition.
         doors: The doors that it is to lead to.
         thorough: True if also those methods of a class are entered that others call.
+        choice: Which of the classes that fit stands in for an abstract one.
     """
 
     kind: str
     node: ast.AST | None = None
     doors: set[int] = field(default_factory=set)
     thorough: bool = False
+    choice: int = 0
 
 
 def explore(project: Project, file: SourceFile, deadline: float) -> list[Run]:
@@ -83,6 +85,7 @@ def _pass(project: Project, file: SourceFile, evidence: Evidence, deadline: floa
         work = max(min(_WORK, evidence.work), 0)
         run = Run(project, evidence, Budget(deadline, work), file)
         run.decisions.update(preset)
+        run.choice = plan.choice
         before = len(visited)
         with contextlib.suppress(_Stopped):
             _perform(run, file, plan)
@@ -102,6 +105,8 @@ def _pass(project: Project, file: SourceFile, evidence: Evidence, deadline: floa
             if all(id(door.node) in visited for door in wanted):
                 break
             attempt(plan, {key: not taken}, always=False)
+        for choice in range(1, first.choices):
+            attempt(replace(plan, choice=choice), {}, always=True)
         silent = not any(isinstance(event, BackwardAt) for event in first.events)
         if plan.kind == "class" and (plan.doors - visited or silent):
             attempt(replace(plan, thorough=True), {}, always=False)

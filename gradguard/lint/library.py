@@ -352,10 +352,24 @@ def derived(
     elif made.lib.startswith("torch.nn.") and short in PARAMETRIC and made.unit is None:
         made.unit = run.unit(run.key("layer", frame.site(node), len(run.units)), made.path)
         made.unit.owner = made
+    elif short in _MAPPINGS and not made.module:
+        made.items = _mapping(run, args, kwargs)
     elif made.lib.startswith("torch.optim."):
         made.attrs.setdefault(
             "<optimizer>", _optim(run, made.lib, short, args, kwargs, frame, node)
         )
+
+
+_MAPPINGS = frozenset({"OrderedDict", "dict", "UserDict", "ModelOutput"})
+
+
+def _mapping(run: Run, args: Args, kwargs: Kwargs) -> Dict:
+    first = args[0] if args else None
+    made = Dict(run.fresh(), first.items if isinstance(first, Dict) else {})
+    if isinstance(first, Data):
+        made.rest = first
+    made.items.update({key: value for key, value in kwargs.items() if key != "**"})
+    return made
 
 
 def _wrap(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:

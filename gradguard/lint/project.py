@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -157,6 +158,16 @@ def _names(target: ast.expr) -> Iterator[str]:
             return
 
 
+_CLASS = re.compile(r"^class\s+(\w+)\s*\(([^()]*)\)\s*:", re.MULTILINE)
+_MOST_FILES = 3000
+
+
+def _families(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield the classes at the top level of a file, each with the short names of its bases."""
+    for name, bases in _CLASS.findall(text):
+        yield name, [base.strip().rpartition(".")[2] for base in bases.split(",")]
+
+
 class Project:
     """The files that imports of the linted files can lead to."""
 
@@ -166,6 +177,7 @@ class Project:
         self._files: dict[Path, SourceFile | None] = {}
         self._found: dict[tuple[Path, str], Path | None] = {}
         self._listings: dict[Path, frozenset[str]] = {}
+        self._families: dict[Path, dict[str, list[tuple[Path, str]]]] = {}
 
     def hold(self, path: Path, text: str) -> None:
         """Take ``text`` for what the file at ``path`` holds."""
@@ -209,6 +221,41 @@ class Project:
             except Unreadable:
                 self._files[path] = None
         return self._files[path]
+
+    def derived(self, file: SourceFile, base: str) -> list[tuple[Path, str]]:
+        """Return the classes of the package of ``file`` that are derived from a class, by name.
+
+        Args:
+            file: Where the class is.
+            base: What it is called.
+        """
+        top = file.path.parent
+        for _ in file.package[1:]:
+            top = top.parent
+        known = self._families.get(top)
+        if known is None:
+            known = self._families[top] = {}
+            for path in sorted(top.rglob("*.py"))[:_MOST_FILES] if file.package else ():
+                for name, bases in _families(self._text(path)):
+                    for one in bases:
+                        known.setdefault(one, []).append((path, name))
+        found: dict[tuple[Path, str], None] = {}
+        queue = [base]
+        while queue:
+            for entry in known.get(queue.pop(0), ()):
+                if entry not in found:
+                    found[entry] = None
+                    queue.append(entry[1])
+        return list(found)
+
+    def _text(self, path: Path) -> str:
+        held = self._files.get(path)
+        if held is not None:
+            return held.text
+        try:
+            return path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
     def _package(self, path: Path) -> tuple[str, ...]:
         parts: list[str] = []

@@ -298,6 +298,9 @@ class Run:
         yielding: What the frames of context managers do when they yield.
         home: The file that is being linted.
         whole: False if it had to be ended before its end.
+        driven: The class that is driven.
+        choice: Which of the classes that fit stands in for an abstract one.
+        choices: How many of them there are.
     """
 
     def __init__(
@@ -307,6 +310,9 @@ class Run:
         self.project = project
         self.home = home
         self.whole = True
+        self.driven: Class | None = None
+        self.choice = 0
+        self.choices = 1
         self.evidence = evidence
         self.budget = budget
         self.events: list[Happening] = []

@@ -1,0 +1,233 @@
+"""Training spread over a project: what one file leaves abstract, another makes concrete."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from gradguard.config import Config
+from gradguard.core.findings import Confidence, Severity
+from gradguard.lint.engine import analyse
+from gradguard.lint.project import Project
+
+BASE = """
+    from torch import nn
+
+
+    class Base(nn.Module):
+        def forward(self, batch):
+            raise NotImplementedError
+"""
+
+CONCRETE = """
+    import torch.nn.functional as F
+    from torch import nn
+    from collections import OrderedDict
+
+    from .base import Base
+
+
+    class Output(OrderedDict):
+        pass
+
+
+    class Unrelated(Base):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(4, 4)
+
+        def forward(self, batch):
+            return self.body(batch)
+
+
+    class Adversarial(Base):
+        def __init__(self):
+            super().__init__()
+            self.generator = nn.Linear(4, 4)
+            self.critic = nn.Linear(4, 1)
+
+        def forward(self, batch):
+            fake = self.generator(batch)
+            generator_loss = -self.critic(fake).mean()
+            critic_loss = F.softplus(self.critic(fake{detached})).mean()
+            return Output(generator_loss=generator_loss, critic_loss=critic_loss)
+"""
+
+TRAINER = """
+    import torch
+
+    from .base import Base
+
+
+    class Trainer:
+        def __init__(self, model: Base):
+            self.model = model
+            self.generator_optimizer = torch.optim.Adam(self.model.generator.parameters())
+            self.critic_optimizer = torch.optim.Adam(self.model.critic.parameters())
+
+        def step(self, batch):
+            output = self.model(batch)
+            self.generator_optimizer.zero_grad()
+            output.generator_loss.backward(retain_graph=True)
+            self.generator_optimizer.step()
+            {clear}
+            output["critic_loss"].backward()
+            self.critic_optimizer.step()
+"""
+
+CLEAR = "self.critic_optimizer.zero_grad()"
+
+
+def found(folder: Path, files: dict[str, str], linted: str) -> list[tuple[str, str, str]]:
+    """Return code, model and file of what a user would see of one file of a package."""
+    package = folder / "package"
+    package.mkdir()
+    for name, text in {"__init__.py": "", **files}.items():
+        (package / name).write_text(dedent(text), "utf-8")
+    project, config = Project([folder]), Config(root=folder)
+    analysis = analyse(package / linted, project, config, time.thread_time() + 30)
+    return [
+        (finding.code, finding.model or "", Path(finding.filename).name)
+        for finding in analysis.findings
+        if finding.severity is not Severity.INFO and finding.confidence.reaches(Confidence.MEDIUM)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("detached", "clear", "codes"),
+    [
+        (".detach()", CLEAR, set()),
+        (".detach()", "pass", {"GG204"}),
+        ("", CLEAR, {"GG101"}),
+    ],
+)
+def test_a_trainer_of_an_abstract_model_trains_the_class_that_fits_it(
+    tmp_path: Path, detached: str, clear: str, codes: set[str]
+) -> None:
+    """The class with the parts that the trainer uses stands in, wherever it is in the package."""
+    files = {
+        "base.py": BASE,
+        "concrete.py": CONCRETE.format(detached=detached),
+        "trainer.py": TRAINER.format(clear=clear),
+    }
+    assert {code for code, _, _ in found(tmp_path, files, "trainer.py")} == codes
+
+
+HOLDER = """
+    import torch
+    from elsewhere import Algorithm
+
+
+    class Learner(Algorithm):
+        def train(self, batch):
+            self.actor, self.critic = self.policy.actor, self.policy.critic
+            optimizers = [self.actor.optimizer, self.critic.optimizer]
+            self.adapt(optimizers)
+            {guard}
+                action = self.actor.act(batch.after)
+            loss = (self.critic(batch.before, action) - batch.reward).pow(2).mean()
+            self.critic.optimizer.zero_grad()
+            loss.backward()
+            self.critic.optimizer.step()
+            actor_loss = -self.critic(batch.before, self.actor.act(batch.before)).mean()
+            self.actor.optimizer.zero_grad()
+            actor_loss.backward()
+            self.actor.optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("guard", "expected"),
+    [("with torch.no_grad():", []), ("if True:", [("GG101", "self.policy.actor", "learner.py")])],
+)
+def test_an_object_with_an_optimizer_of_its_own_is_a_model(
+    tmp_path: Path, guard: str, expected: list[tuple[str, str, str]]
+) -> None:
+    """Where a base class is out of sight, what its attributes are used for tells what they are."""
+    assert found(tmp_path, {"learner.py": HOLDER.format(guard=guard)}, "learner.py") == expected
+
+
+REGISTERED = """
+    import torch
+    from somewhere import build_loss, build_network
+
+
+    class Model:
+        def __init__(self, options):
+            self.net_g = build_network(options["g"]).to("cuda")
+            self.net_d = build_network(options["d"]).to("cuda")
+            self.cri_gan = build_loss(options["gan"])
+            self.optimizer_g = torch.optim.Adam(self.net_g.parameters())
+            self.optimizer_d = torch.optim.Adam(self.net_d.parameters())
+
+        def optimize(self, data):
+            self.optimizer_g.zero_grad()
+            fake = self.net_g(data)
+            l_g = self.cri_gan(self.net_d(fake), True)
+            l_g.backward()
+            self.optimizer_g.step()
+            self.optimizer_d.zero_grad()
+            l_d = {loss}
+            l_d.backward()
+            self.optimizer_d.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        ("self.cri_gan(self.net_d(fake.detach()), False)", []),
+        ("self.cri_gan(self.net_d(fake), False)", [("GG101", "self.net_g", "model.py")]),
+        # What a buffer gives back is not known to be what it was given.
+        ("self.cri_gan(self.net_d(data.buffer_of(fake)), False)", []),
+    ],
+)
+def test_an_unknown_loss_carries_gradient_and_an_unknown_store_need_not(
+    tmp_path: Path, loss: str, expected: list[tuple[str, str, str]]
+) -> None:
+    """An unknown call is trusted by what it is called."""
+    assert found(tmp_path, {"model.py": REGISTERED.format(loss=loss)}, "model.py") == expected
+
+
+CONDITIONAL = """
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+
+    class Agent:
+        def __init__(self, policy, policy_optimizer, goal=None):
+            self.policy = policy
+            self.policy_optimizer = policy_optimizer
+            self.goal = goal
+            if self.goal is not None:
+                self.scale = nn.Parameter(torch.zeros(1))
+                self.scale_optimizer = torch.optim.Adam([self.scale])
+
+        def adapt(self, score):
+            loss = -(self.scale * (score + self.goal)).mean()
+            self.scale_optimizer.zero_grad()
+            loss.backward()
+            self.scale_optimizer.step()
+
+        def update(self, batch):
+            score = self.policy(batch)
+            policy_loss = score.mean()
+            self.policy_optimizer.zero_grad()
+            policy_loss.backward()
+            self.policy_optimizer.step()
+            if self.goal is not None:
+                self.adapt(score{detached})
+"""
+
+
+@pytest.mark.parametrize(("detached", "codes"), [(".detach()", set()), ("", {"GG101"})])
+def test_a_condition_that_is_asked_in_several_places_opens_all_of_them(
+    tmp_path: Path, detached: str, codes: set[str]
+) -> None:
+    """A backward pass behind a switch is got to by throwing the switch where it was first asked."""
+    reported = found(tmp_path, {"agent.py": CONDITIONAL.format(detached=detached)}, "agent.py")
+    assert {code for code, _, _ in reported} == codes
