@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench browser
+.PHONY: demo test lint bench mutate browser
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -29,6 +29,10 @@ browser:
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.runtime
+
+# Not part of `test`: takes every mechanism out in turn, and takes its time.
+mutate: $(READY)
+	$(BIN)/python tests/mutations
 
 # torch comes first and alone, so that no other requirement can pull in another build of it.
 $(READY): pyproject.toml constraints.txt

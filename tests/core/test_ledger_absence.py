@@ -193,6 +193,14 @@ def test_a_model_moved_without_gradient_is_found_after_the_step(gan: Book) -> No
     assert starved.found[1:] == [("GG206", None, C)]
 
 
+def test_a_model_that_was_stepped_before_is_not_judged_by_a_loss_that_came_last(gan: Book) -> None:
+    """Whether the loss would have reached it at its next step nobody knows; there was none."""
+    gan.step("generator_opt", G)
+    gan.backward("generator_loss", {C: []})
+    assert gan.ledger.end() == []
+    assert gan.found == []
+
+
 def test_unknown_reach_is_information_where_the_policy_speaks_of_the_model() -> None:
     """GG903 for what must be or must not be reached; of a model that may be, nothing is said."""
     book = Book({"loss": must("a") | never("b")}, "a", "b", "c")
@@ -200,6 +208,10 @@ def test_unknown_reach_is_information_where_the_policy_speaks_of_the_model() -> 
     assert book.found == [("GG903", "loss", "a"), ("GG903", "loss", "b")]
     assert {s.verdict.raises for s in book.shown} == {Moment.NEVER}
     assert {str(s.finding.severity) for s in book.shown} == {"info"}
+    first = book.ledger.findings[0]
+    assert [step.place for step in first.trace] == [first.place]
+    assert "custom Function" in first.trace[0].message
+    assert first.help is not None
     book.step("optimizer", "a", "b", "c")
     assert book.ledger.end() == []
     assert all("only" not in step.message for f in book.ledger.findings for step in f.trace)

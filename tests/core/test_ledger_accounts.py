@@ -7,6 +7,7 @@ from books import GAN, Book, C, G, account
 
 from gradguard.core.events import Account, Backward, Clear, Deposit, Spend
 from gradguard.core.judgement import Accusation
+from gradguard.core.verdicts import Moment
 
 
 @pytest.fixture
@@ -34,6 +35,25 @@ def test_parts_that_grow_together_keep_what_lay_in_either(gan: Book) -> None:
     gan.ledger.split(lambda one: [whole if one == part else one], (C, G))
     gan.post(Spend("generator_opt", frozenset({whole})))
     assert gan.found == [("GG103", "critic_loss", G)]
+
+
+def test_what_was_known_of_a_backward_is_forgotten_when_accounts_change() -> None:
+    """A model that turns up late may be demanded by a pattern, or hold what was nobody's."""
+    late = Book({"loss": "part_*"}, "part_a")
+    event = Backward("loss", (Deposit(account("part_a")),))
+    for _ in range(2):
+        late.post(event)
+        late.step("part_opt", "part_a")
+        late.clear("part_a")
+    assert late.ledger.again(event)
+    late.clear("part_a")
+    late.ledger.split(lambda one: [one], ("part_a", "part_b"))
+    assert not late.ledger.again(event)
+    assert late.ledger.missing("loss", [account("part_a")]) == ("part_b",)
+    late.post(event)
+    assert not late.ledger.spent("part_opt", frozenset({account("part_a")}))
+    late.step("part_opt", "part_a", "part_b")
+    assert late.found == [("GG301", "loss", "part_b")]
 
 
 def test_a_ledger_says_where_something_lies_that_is_old_or_foreign(gan: Book) -> None:
@@ -73,6 +93,33 @@ def test_a_deposit_that_does_not_stand_is_cleared_and_asked_of_once(gan: Book) -
         gan.post(Spend("generator_opt", frozenset({account(G)})), stands=stands)
         assert [finding.code for finding in gan.ledger.findings] == found
     assert asked == [G, G]
+
+
+@pytest.mark.parametrize("cleared", ["critic", "generator"])
+def test_a_step_that_was_refused_has_spent_nothing(cleared: str) -> None:
+    """Tried again without the leak it is clean; tried again as it was it is refused as before."""
+    book = Book({"critic_loss": C})
+    held = frozenset({account(C), account(G)})
+    book.backward("critic_loss", {C: [], G: []})
+    refused = Spend("both_opt", held, book.place())
+    assert [s.verdict.raises for s in book.post(refused)] == [Moment.BEFORE_STEP]
+    book.ledger.refuse(refused)
+    assert book.ledger.stale([account(C)]) == []
+    book.clear(cleared)
+    again = [s.finding.code for s in book.step("both_opt", C, G)]
+    assert again == (["GG103"] if cleared == "critic" else [])
+    assert [f.code for f in book.ledger.findings] == ["GG103"]
+
+
+def test_a_refusal_takes_back_only_what_the_refused_step_has_spent(gan: Book) -> None:
+    """Gradient that an earlier step has spent stays spent, whoever was refused since."""
+    gan.backward("critic_loss", {C: []})
+    gan.step("critic_opt", C)
+    second = Spend("critic_opt", frozenset({account(C)}), gan.place())
+    for count in (1, 2):
+        gan.post(second)
+        gan.ledger.refuse(second)
+        assert [(f.code, f.count) for f in gan.ledger.findings] == [("GG204", count)]
 
 
 def test_a_backward_that_was_refused_deposits_nothing(gan: Book) -> None:
@@ -138,4 +185,13 @@ def test_a_step_that_may_show_something_is_posted(gan: Book, what: str) -> None:
     gan.backward("critic_loss", {C: [], **({G: []} if what == "leak" else {})})
     if what == "hunger":
         gan.backward("generator_loss", {})
-    assert not gan.ledger.spent("critic_opt", frozenset({account(C)}))
+    held = frozenset({account(C)})
+    assert not gan.ledger.spent("critic_opt", held)
+    if what == "leak":
+        gan.step("critic_opt", C)
+        gan.clear(C, G)
+        event = Backward("critic_loss", (Deposit(account(C)),))
+        gan.post(event)
+        gan.clear(C)
+        assert gan.ledger.again(event)
+        assert gan.ledger.spent("critic_opt", held)
