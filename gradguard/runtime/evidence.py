@@ -29,6 +29,7 @@ class Accused:
         model: The name of the model.
         passes: True if the loss only passes through the model.
         arrival: What of the model is reached.
+        reached: How many of its parameters are, in other accounts as well.
         graph: The graph of the loss.
         calls: The calls that were seen.
         registry: The models.
@@ -40,6 +41,7 @@ class Accused:
     model: str
     passes: bool
     arrival: Arrival
+    reached: int
     graph: Graph
     calls: Calls
     registry: Registry
@@ -82,10 +84,9 @@ class Accused:
 
     @property
     def _received(self) -> TraceStep:
-        reached = len(self.arrival.leaves)
         model = self.registry.models.get(self.model)
-        total = max(len(model.parameters()) if model is not None else 0, reached)
-        text = f"{reached} of {total} `{self.model}` parameters receive gradient"
+        total = max(len(model.parameters()) if model is not None else 0, self.reached)
+        text = f"{self.reached} of {total} `{self.model}` parameters receive gradient"
         if total == 1:
             text = f"`{self.model}` receives gradient"
         return TraceStep(self.where.place, text)

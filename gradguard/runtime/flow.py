@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from gradguard.runtime import evidence
 from gradguard.runtime.calls import Calls
 from gradguard.runtime.graph import Graph, roots_of
 from gradguard.runtime.learn import Learner, optimizers_alive
+from gradguard.runtime.models import named
 from gradguard.runtime.names import argument_names, loss_names
 from gradguard.runtime.proof import Answer, ask
 from gradguard.runtime.reach import Reading
@@ -44,7 +46,7 @@ def flow(
 
     Raises:
         TypeError: If a loss is no tensor.
-        ValueError: If a model has no parameters.
+        ValueError: If losses or models have no names, or a model has no parameters.
 
     Example:
         >>> import torch, gradguard
@@ -57,7 +59,9 @@ def flow(
         >>> matrix["critic_loss", "generator"]
         <Reach.NONE: 'none'>
     """
-    registry = Registry(models)
+    if not isinstance(losses, Mapping) or not losses:
+        raise ValueError('losses is a mapping of names to tensors, such as {"critic_loss": loss}')
+    registry = Registry(named(models))
     where = site(sys._getframe(1))
     cells: dict[tuple[str, str], Reach] = {}
     backwards: list[Backward] = []
@@ -153,6 +157,9 @@ def assert_isolated(loss: Tensor, only: Any) -> None:
         reading = Reading(graph, registry)
     calls = Calls(registry)
     reading.look_behind(lambda account: model not in account.owners, None)
+    reached: Counter[str] = Counter()
+    for arrival in reading.arrivals.values():
+        reached[arrival.account.owners[0]] += len(arrival.leaves)
     ledger = Ledger(Policy({name: Rule(only=frozenset((model,)))}), registry.names())
     event = Backward(
         name,
@@ -168,6 +175,7 @@ def assert_isolated(loss: Tensor, only: Any) -> None:
                     model=arrival.account.owners[0],
                     passes=False,
                     arrival=arrival,
+                    reached=reached[arrival.account.owners[0]],
                     graph=graph,
                     calls=calls,
                     registry=registry,

@@ -19,6 +19,7 @@ from gradguard.core.policy import Policy, PolicyError, Rule, Stance, suggestion
 from gradguard.core.suppressions import unsilenced
 from gradguard.runtime import monitor
 from gradguard.runtime.filtering import backward_into, reached_leaves
+from gradguard.runtime.models import named
 from gradguard.runtime.names import argument_names
 from gradguard.runtime.registry import Registry
 from gradguard.runtime.sites import site
@@ -75,11 +76,7 @@ class Guard:
         strict: bool = False,
     ) -> None:
         """Check models and policy; nothing is installed yet."""
-        if not isinstance(models, Mapping) or not models:
-            raise ValueError('models is a mapping of names to models, such as {"critic": critic}')
-        for name in models:
-            if not isinstance(name, str) or not name:
-                raise ValueError(f"models are named by text, not by {name!r}")
+        named(models)
         if on_violation not in _MODES:
             raise ValueError(
                 f"on_violation={on_violation!r}{suggestion(str(on_violation), _MODES)}; "

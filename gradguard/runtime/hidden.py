@@ -27,6 +27,7 @@ class Hidden:
         foreign: Says of an account whether the loss must not train it.
         aside: Says of a foreign account whether its gradients are to be taken out, so that what
             backward adds is seen by itself and can be refused.
+        elsewhere: Says of an account whether another loss of the same pass may have reached it.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Hidden:
         reading: Reading,
         foreign: Callable[[Account], bool],
         aside: Callable[[Account], bool],
+        elsewhere: Callable[[Account], bool],
     ) -> None:
         """Remember the gradients of every account that is not in sight."""
         self._behind = reading.below_opaque()
@@ -43,6 +45,8 @@ class Hidden:
         self.set_aside: list[Tensor] = []
         self.zero: list[Account] = []
         for account in reading.unseen():
+            if elsewhere(account):
+                continue
             parameters = [p for p in reading.registry.parameters(account) if p.requires_grad]
             if foreign(account) and can_set_aside(parameters) and aside(account):
                 self.set_aside += parameters

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gradguard.core.policy import matches
 
-__all__ = ["Model", "parameters_of"]
+__all__ = ["Model", "named", "parameters_of"]
 
 
 class Model:
@@ -85,9 +85,12 @@ class Model:
         if self._pattern is None:
             return f"model `{self.name}` has no parameters; there is nothing to train or to guard"
         names = [name for name, _ in self._qualified()]
-        shown = (
-            ", ".join(f"`{name}`" for name in names[:6]) or "none: give the module it is part of"
-        )
+        if not names:
+            return (
+                f"model `{self.name}` is text, a pattern over the parameter names of modules given "
+                "beside it, and there are none; give the module itself"
+            )
+        shown = ", ".join(f"`{name}`" for name in names[:6])
         return (
             f"model `{self.name}`: the pattern {spec!r} matches no parameter; "
             f"qualified names are: {shown}{', ...' if len(names) > 6 else ''}"
@@ -141,6 +144,20 @@ class Model:
         if len(self.modules) != 1:
             return ()
         return tuple((name, tuple(p.shape)) for name, p in self.modules[0].named_parameters())
+
+
+def named(models: Any) -> Mapping[str, Any]:
+    """Return ``models`` if they are given by name.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if not isinstance(models, Mapping) or not models:
+        raise ValueError('models is a mapping of names to models, such as {"critic": critic}')
+    for name in models:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"models are named by text, not by {name!r}")
+    return models
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

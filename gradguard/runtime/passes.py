@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -193,6 +195,7 @@ class Passes:
             # A model or an optimizer that turned up while reading has changed the accounts.
             if watch.registry.version == version:
                 break
+        self._hide([*parts, *rest], run)
         for part in parts:
             watch.balance.settle(part.event)
             self._prove(part, run, alone=len(parts) == 1)
@@ -206,11 +209,7 @@ class Passes:
         if watch.learner is not None and reading.strangers:
             watch.learner.by_parameter(reading.strangers, run.frame)
         rule = watch.policy.rule(named.name) or Rule()
-
-        def foreign(account: Account) -> bool:
-            return rule.stance(account.owners)[0] is Stance.NEVER
-
-        reading.look_behind(foreign, watch.calls)
+        reading.look_behind(partial(_is_foreign, rule), watch.calls)
         missing = watch.ledger.missing(named.name, reading.arrivals)
         event = Backward(
             named.name,
@@ -219,15 +218,34 @@ class Passes:
             untrainable=watch.registry.untrainable(missing) if missing else frozenset(),
             blind=bool(graph.blind),
         )
-        part = _Part(named, graph, reading, event)
-        if graph.blind and run.inputs is None:
+        return _Part(named, graph, reading, event)
 
-            def aside(account: Account) -> bool:
-                seen = watch.docket.proved(hidden_key(named.name, account))
-                return not run.create_graph and (watch.raises or not seen)
+    def _hide(self, parts: list[_Part], run: Pass) -> None:
+        """Prepare to see what the graphs of blind losses do not show."""
+        if run.inputs is not None:
+            return
+        blind = [part for part in parts if part.named is not None and part.graph.blind]
+        for part in blind:
+            part.hidden = self._hidden(part, parts, blind, run)
 
-            part.hidden = Hidden(reading, foreign, aside)
-        return part
+    def _hidden(self, part: _Part, parts: list[_Part], blind: list[_Part], run: Pass) -> Hidden:
+        watch, named = self._watch, part.event.loss
+        foreign = partial(_is_foreign, watch.policy.rule(named) or Rule())
+        shown = {account for other in parts if other is not part for account in other.arrivals}
+        rules = [watch.policy.rule(o.event.loss) or Rule() for o in blind if o is not part]
+
+        def aside(account: Account) -> bool:
+            seen = watch.docket.proved(hidden_key(named, account))
+            return not run.create_graph and (watch.raises or not seen)
+
+        def elsewhere(account: Account) -> bool:
+            # Whose doing it is cannot be told if another loss of the same pass may well have
+            # done it: that is no accusation.
+            return account in shown or (
+                foreign(account) and not all(_is_foreign(rule, account) for rule in rules)
+            )
+
+        return Hidden(part.reading, foreign, aside, elsewhere)
 
     def _deposit(self, arrival: Arrival, rule: Rule) -> Deposit:
         registry = self._watch.registry
@@ -299,7 +317,11 @@ class Passes:
         """Give each foreign deposit its path, worked out once for each loss, model and place."""
         watch = self._watch
         paths: dict[Account, Evidence] = {}
-        for accusation in watch.ledger.preview(part.event):
+        accusations = watch.ledger.preview(part.event)
+        reached: Counter[str] = Counter()
+        for accusation in accusations:
+            reached[accusation.model] += len(part.arrivals[accusation.account].leaves)
+        for accusation in accusations:
             key = (accusation.loss, accusation.model, *run.site.key)
             if key not in self._paths:
                 self._paths[key] = Accused(
@@ -307,6 +329,7 @@ class Passes:
                     model=accusation.model,
                     passes=accusation.saw is Saw.SPILL,
                     arrival=part.arrivals[accusation.account],
+                    reached=reached[accusation.model],
                     graph=part.graph,
                     calls=watch.calls,
                     registry=watch.registry,
@@ -386,6 +409,10 @@ class Passes:
         watch = self._watch
         for number, part in enumerate(pending.parts):
             watch.act(watch.ledger.post(part.event, joint=number > 0), Moment.NEVER)
+
+
+def _is_foreign(rule: Rule, account: Account) -> bool:
+    return rule.stance(account.owners)[0] is Stance.NEVER
 
 
 def _vault(parts: list[_Part]) -> Vault | None:

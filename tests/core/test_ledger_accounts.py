@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from books import GAN, Book, C, G, account
 
@@ -131,6 +133,17 @@ def test_a_backward_that_was_refused_deposits_nothing(gan: Book) -> None:
     assert gan.found == [("GG101", "critic_loss", G)]
 
 
+def test_a_backward_that_was_refused_may_be_refused_again(gan: Book) -> None:
+    """It is not taken in the short way, and has fed nothing: the model is starved as before."""
+    event = Backward("critic_loss", (Deposit(account(C)), Deposit(account(G))), gan.place())
+    gan.post(event, landed=False)
+    assert not gan.ledger.again(event)
+    gan.step("critic_opt", C)
+    gan.backward("critic_loss", {})
+    gan.step("critic_opt", C)
+    assert gan.found[1:] == [("GG301", "critic_loss", C)]
+
+
 def test_a_backward_that_comes_again_as_it_was_is_taken_in_the_short_way(gan: Book) -> None:
     """Only the very event, not an equal one, and only once it was posted."""
     event, other = (Backward("critic_loss", (Deposit(account(C)),)) for _ in range(2))
@@ -142,6 +155,66 @@ def test_a_backward_that_comes_again_as_it_was_is_taken_in_the_short_way(gan: Bo
     assert gan.ledger.last["critic_loss"] is other
     assert gan.ledger.again(event)
     assert gan.ledger.last["critic_loss"] is event
+
+
+def test_losses_of_one_backward_come_again_together_each_as_itself(gan: Book) -> None:
+    """Both are counted, both are last seen as they came, and each answers for its own gradient."""
+    spilled = Deposit(account(C), frozenset({account(G)}))
+    spills = Backward("generator_loss", (spilled, Deposit(account(G))))
+    leaks = Backward("critic_loss", (Deposit(account(C)), Deposit(account(G))))
+    other = Backward("generator_loss", (Deposit(account(G)),))
+    for number, event in enumerate((spills, leaks)):
+        gan.post(event, joint=number > 0)
+    gan.post(other)
+    gan.clear(C, G)
+    assert gan.ledger.last["generator_loss"] is other
+    assert not gan.ledger.again(leaks, Backward("other_loss", ()))
+    assert gan.ledger.holding([account(C), account(G)]) == []
+    assert gan.ledger.again(spills, leaks)
+    assert gan.ledger.last == {"generator_loss": spills, "critic_loss": leaks}
+    assert [f.count for f in gan.ledger.findings if f.code == "GG101"] == [2]
+    gan.step("critic_opt", C)
+    assert ("GG103", "generator_loss", C) in gan.found
+
+
+def test_a_backward_that_comes_again_feeds_the_models_that_it_reaches(gan: Book) -> None:
+    """Nine misses, a hit in the short way, nine misses: never ten in a row."""
+    hit, miss = Backward("critic_loss", (Deposit(account(C)),)), Backward("critic_loss", ())
+    gan.post(hit)
+    for _ in range(2):
+        gan.clear(C)
+        assert gan.ledger.again(hit)
+        for _ in range(9):
+            gan.clear(C)
+            gan.post(miss)
+            gan.step("critic_opt", C)
+    assert gan.found == []
+    gan.post(miss)
+    gan.step("critic_opt", C)
+    assert gan.found == [("GG301", "critic_loss", C)]
+
+
+def test_a_ledger_remembers_some_events_and_not_all(gan: Book) -> None:
+    """A loop in which no backward is like another keeps a bounded number of them alive."""
+    alive = []
+    for _ in range(3):
+        for _ in range(600):
+            gan.post(Backward("critic_loss", (Deposit(account(C)),), gan.place()))
+            gan.clear(C)
+        alive.append(sum(isinstance(found, Backward) for found in gc.get_objects()))
+    assert alive[0] < 600
+    assert alive[2] <= alive[0] + 256
+
+
+def test_a_backward_comes_again_only_if_what_lies_there_was_looked_at(gan: Book) -> None:
+    """Accounts whose gradients are gone are empty; stale ones where more is meant are left."""
+    event = Backward("critic_loss", (Deposit(account(C)),))
+    gan.post(event)
+    gan.step("critic_opt", C)
+    assert not gan.ledger.again(event, empty=lambda _: False)
+    assert gan.ledger.again(event, empty=lambda one: one == account(C))
+    gan.step("critic_opt", C)
+    assert gan.found == []
 
 
 @pytest.mark.parametrize(("spent", "code"), [(True, "GG204"), (False, "GG103")])

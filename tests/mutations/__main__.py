@@ -68,6 +68,7 @@ def run(root: Path, *tests: str) -> tuple[int, str]:
     """Run tests in the copy below ``root``; return pytest's status and why the first failed."""
     # Written into the copy at most: no cache that the next mutation could be served from.
     environment = os.environ | {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["COLUMNS"] = "400"  # Pytest leaves the reason out where it does not fit.
     command = [sys.executable, "-P", "-m", "pytest", "-x", "-q", "-n", "0"]
     # Imported as a plugin, so that a package that cannot be imported is no failing test.
     command += ["-p", "no:cacheprovider", "-p", "gradguard.runtime.guard"]

@@ -328,6 +328,27 @@ class Checkpointed(GAN):
         self.generator_optimizer.step()
 
 
+class Penalised(GAN):
+    """A critic whose slope between real and made samples is held near one: gradient of gradient."""
+
+    def step(self, guard: Watching) -> None:
+        """Train the critic with the penalty, then the generator through it."""
+        del guard
+        real, fake = torch.randn(8, 2), self.generator(torch.randn(8, 3))
+        between = torch.lerp(real, fake.detach(), torch.rand(8, 1)).requires_grad_()
+        scores = self.critic(between).sum()
+        [slope] = torch.autograd.grad(scores, between, create_graph=True)
+        critic_loss = self.critic(fake.detach()).mean() - self.critic(real).mean()
+        critic_loss = critic_loss + 10 * (slope.norm(dim=1) - 1).square().mean()
+        self.critic_optimizer.zero_grad()
+        critic_loss.backward()
+        self.critic_optimizer.step()
+        generator_loss = -self.critic(fake).mean()
+        self.generator_optimizer.zero_grad()
+        generator_loss.backward()
+        self.generator_optimizer.step()
+
+
 PROGRAMS: dict[str, Callable[[], Program]] = {
     "gan": GAN,
     "gan, gradients set to zero": ZeroedGAN,
@@ -339,4 +360,5 @@ PROGRAMS: dict[str, Callable[[], Program]] = {
     "lora": LoRA,
     "joint": Joint,
     "checkpoint": Checkpointed,
+    "penalty": Penalised,
 }

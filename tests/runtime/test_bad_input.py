@@ -197,9 +197,38 @@ def test_a_tensor_that_was_computed_is_no_model() -> None:
 @pytest.mark.parametrize("models", [{}, None, [nn.Linear(2, 1)], nn.Linear(2, 1)])
 def test_models_that_have_no_names_are_an_error_with_an_example(models: Any) -> None:
     """Models are given by name."""
+    loss = nn.Linear(2, 1).weight.sum()
+    for call in (
+        lambda: gradguard.Guard(models, {"loss": "critic"}),
+        lambda: gradguard.flow({"loss": loss}, models),
+    ):
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert_says(message(caught), "models is a mapping", '{"critic": critic}')
+
+
+@pytest.mark.parametrize("losses", [{}, None, torch.tensor(1.0), [torch.tensor(1.0)]])
+def test_losses_that_have_no_names_are_an_error_with_an_example(losses: Any) -> None:
+    """Losses are given by name, as a matrix has to call them something."""
     with pytest.raises(ValueError) as caught:
-        gradguard.Guard(models, {"loss": "critic"})
-    assert_says(message(caught), "mapping", '{"critic": critic}')
+        gradguard.flow(losses, pair().models)
+    assert_says(message(caught), "losses is a mapping", '{"critic_loss": loss}')
+
+
+def test_a_model_that_is_only_named_says_to_give_the_module() -> None:
+    """Text is a pattern over the names inside other models, which these calls have not."""
+    scene = pair()
+    loss = scene.critic(scene.real).mean()
+    calls: list[Callable[[], object]] = [
+        lambda: gradguard.only("critic").__enter__(),
+        lambda: gradguard.frozen("critic"),
+        lambda: gradguard.backward(loss, into="critic"),
+        lambda: gradguard.assert_isolated(loss, only="critic"),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert_says(message(caught), "pattern", "give the module itself")
 
 
 @pytest.mark.parametrize("value", ["rise", "RAISE", "", None, 3])

@@ -315,6 +315,9 @@ def test_h28_a_parameter_under_a_new_name_is_the_same_parameter(
     guard = recorded(parametrized(norm, cut=False), build, policy)
     model = "weights" if given == "pattern" else "generator"
     assert codes(guard) == [("GG101", "critic_loss", model)]
+    # A spectral norm keeps the weight it is made from; a weight norm makes two of it.
+    every = {spectral: 4, weighted: 6}[norm]
+    assert f"{every} of {every} `{model}` parameters receive gradient" in str(guard.findings[0])
 
 
 @pytest.mark.parametrize("norm", [spectral, weighted])

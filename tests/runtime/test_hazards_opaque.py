@@ -67,6 +67,38 @@ def test_h01_the_nested_pass_belongs_to_the_loss_that_runs_it() -> None:
     assert guard.flow.losses == ("critic_loss",)
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_h01_the_nested_pass_is_no_loss_of_its_own(*, hidden: bool) -> None:
+    """In a sum, what one loss writes is not put down to another that hides a part of itself."""
+
+    def program(scene: Scene) -> None:
+        fake = checkpointed(scene.generator, scene.z) if hidden else scene.generator(scene.z)
+        critic_loss = checkpointed(scene.critic, fake.detach()).mean()
+        generator_loss = fake.square().mean()
+        total = critic_loss + generator_loss
+        total.backward()
+
+    guard = assert_clean(program, strict=True)
+    assert guard.flow.losses == ("critic_loss", "generator_loss")
+
+
+def test_h01_a_hidden_leak_in_a_sum_is_found_where_no_other_loss_can_have_done_it() -> None:
+    """The other term may not train the generator either, and its own graph hides nothing."""
+
+    def program(scene: Scene) -> None:
+        critic_loss = scene.critic(checkpointed(scene.generator, scene.z)).mean()
+        penalty = scene.critic(scene.real).square().mean()
+        total = critic_loss + penalty
+        total.backward()
+
+    policy = {"critic_loss": "critic", "penalty": "critic"}
+    guard = recorded(program, policy=policy)
+    found = [(f.code, f.loss, f.model) for f in guard.findings]
+    assert found == [("GG101", "critic_loss", "generator")]
+    _, scene = refused(program, policy=policy)
+    assert all(p.grad is None for p in scene.generator.parameters())
+
+
 def test_h01_a_hidden_model_on_the_way_to_an_allowed_one_is_a_spill() -> None:
     """A generator's loss through a checkpointed critic is not accused of a leak."""
 
