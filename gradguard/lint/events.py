@@ -183,7 +183,7 @@ def set_on_parameters(run: Run, holder: Parameters, name: str, value: Value, sit
     match name:
         case "requires_grad":
             freeze(run, holder.units, value, site, part=holder.part and not _whole(holder))
-        case "grad":
+        case "grad" | "_grad":
             gone = isinstance(value, Const) and value.value is None
             if gone:
                 run.events.append(ClearAt(holder.units, site, None, not holder.part))
@@ -191,6 +191,8 @@ def set_on_parameters(run: Run, holder: Parameters, name: str, value: Value, sit
                 run.note("gradient by hand", site, holder)
                 for unit in holder.units:
                     unit.escaped = True
+                for unit in value.units if isinstance(value, Parameters) else ():
+                    unit.lent = True
         case "data":
             write(run, holder, [value], site)
         case _:

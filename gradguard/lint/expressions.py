@@ -59,6 +59,9 @@ def decide(run: Run, node: ast.expr, frame: Frame, *, otherwise: bool = True) ->
             return any(decide(run, part, frame, otherwise=otherwise) for part in node.values)
         case ast.Compare(ops=[ast.Is() | ast.IsNot()], comparators=[ast.Constant(value=None)]):
             value = evaluate(run, node.left, frame)
+            if isinstance(value, Parameters) and value.grads:
+                # Gradients come and go: two such questions need not have one answer.
+                return _decision(run, run.key("any", frame.site(node)), node, otherwise=otherwise)
             missing = _missing(run, value, node)
             return missing is isinstance(node.ops[0], ast.Is)
         case ast.NamedExpr():

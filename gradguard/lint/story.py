@@ -56,7 +56,7 @@ class Model:
     @property
     def shadow(self) -> bool:
         """True if it is a copy that no optimizer holds."""
-        return not self.holders and all(unit.shadow for unit in self.units)
+        return not self.holders and all(unit.shadow and not unit.lent for unit in self.units)
 
 
 @dataclass(slots=True)
@@ -374,12 +374,13 @@ def _name_losses(story: Story) -> None:
 
 
 def _translate(story: Story) -> None:
+    shared = _shared_names(story)
     for event in story.run.events:
         match event:
             case BackwardAt():
                 made = _backward(story, event, story.losses[id(event)], None)
                 story.events.append((made, event))
-                story.terms[id(made)] = tuple(_terms(story, event))
+                story.terms[id(made)] = tuple(_terms(story, event, shared))
             case ClearAt():
                 cleared = {story.of_unit[u].account for u in event.units if u in story.of_unit}
                 if cleared:
@@ -397,15 +398,26 @@ def _translate(story: Story) -> None:
                 story.events.append((Restart(), None))
 
 
-def _terms(story: Story, event: BackwardAt) -> Iterator[Backward]:
-    """Tell the summands of a joint loss; those without a name are told apart by number."""
+def _terms(story: Story, event: BackwardAt, shared: set[str]) -> Iterator[Backward]:
+    """Tell the summands of a joint loss, each by a name that no other loss has a summand of."""
     if len(event.loss.terms) < 2:
         return
-    losses = set(story.losses.values())
-    for number, term in enumerate(event.loss.terms):
+    for number, term in enumerate(event.loss.terms, 1):
         flow = {unit: arrival for unit, arrival in term.flow.items() if unit in event.flow}
-        name = term.name if term.name and term.name not in losses else f"<term {number}>"
+        name = term.name
+        if not name or name in shared:
+            name = f"{name or f'term {number}'} of {story.losses[id(event)]}"
         yield _backward(story, event, name, flow)
+
+
+def _shared_names(story: Story) -> set[str]:
+    """Return the names that summands of several losses have, and those of whole losses."""
+    of_losses: dict[str, set[str]] = {}
+    for event in story.backwards:
+        for term in event.loss.terms:
+            of_losses.setdefault(term.name, set()).add(story.losses[id(event)])
+    shared = {name for name, losses in of_losses.items() if len(losses) > 1}
+    return shared | set(story.losses.values())
 
 
 def _backward(story: Story, event: BackwardAt, name: str, flow: Flow | None) -> Backward:

@@ -93,6 +93,7 @@ class Unit:
         opaque: True if it stands for a model that was never seen being built.
         holders: Optimizers that were built over it.
         escaped: True once something unknown was given the means to change it.
+        lent: True once its gradient was handed to other parameters, to be stepped there.
         tensor: True for a tensor that was told to require gradient: a parameter if optimized.
         made: Where it was constructed.
     """
@@ -106,6 +107,7 @@ class Unit:
     opaque: bool = False
     holders: list[Optimizer] = field(default_factory=list)
     escaped: bool = False
+    lent: bool = False
     tensor: bool = False
     made: Site | None = None
     owner: Instance | None = None
