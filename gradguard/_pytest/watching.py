@@ -186,7 +186,7 @@ class Watching:
             matrix=summary.matrix if summary.matrix.losses else None,
             figures={"tests that ran backward": len(summary.tests)},
             unknown=[(f"what {test} does", reason) for test, reason in summary.troubles],
-            notes=[f"in {', '.join(told.tests)}" for told in summary.told],
+            tests=[told.tests for told in summary.told],
             title="gradguard: what the tests train",
         )
 

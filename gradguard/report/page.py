@@ -38,7 +38,7 @@ class _Shown:
     path: str
     excerpts: Sequence[Excerpt]
     drawing: Drawing | None
-    note: str
+    tests: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def html(
     timeline: Timeline | None = None,
     figures: Mapping[str, object] | None = None,
     unknown: Iterable[tuple[str, str]] = (),
-    notes: Sequence[str] = (),
+    tests: Sequence[Sequence[str]] = (),
     title: str = "gradguard report",
 ) -> str:
     """Return a report as one self-contained HTML page.
@@ -69,7 +69,7 @@ def html(
         figures: Figures of the run by name, such as ``{"steps": 400, "seconds": 3.2}``.
         unknown: What could not be known, each with the reason, beyond what findings and matrix
             say of it.
-        notes: What else to say of the findings, one for each.
+        tests: For each finding the tests that made it, where it was tests that were watched.
         title: The heading of the page.
 
     Raises:
@@ -89,7 +89,7 @@ def html(
             f"{relative(finding.filename)}:{finding.location.row}:{finding.location.column}",
             excerpts(finding),
             drawing(finding, models),
-            notes[number - 1] if notes else "",
+            tests[number - 1] if tests else (),
         )
         for number, finding in enumerate(found, 1)
     ]

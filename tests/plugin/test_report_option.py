@@ -46,7 +46,7 @@ def test_a_page_names_the_tests_of_each_finding(project: Project) -> None:
         passed=1, failed=1
     )
     page = (project.path / "seen.html").read_text("utf-8")
-    assert "in test_nets.py::test_step[True]" in page
+    assert "in <code>test_nets.py::test_step[True]</code>" in page
     assert "tests that ran backward" in page
 
 

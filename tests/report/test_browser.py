@@ -113,6 +113,8 @@ def test_a_printed_report_has_what_was_folded(browser: Browser, report: str) -> 
         page.emulate_media(media="print")
         page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
         assert page.locator(".events li").first.is_visible()
+        page.set_viewport_size({"width": 720, "height": 1000})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 720
         assert page.pdf().startswith(b"%PDF")
 
 

@@ -275,3 +275,16 @@ def test_a_report_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         save(tmp_path / "a" / "b", "a folder")
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_tests_of_a_finding_are_named_beside_it(name: str) -> None:
+    """A few at once, many folded away; what a parameter puts into their names is only text."""
+    finding = leak("train.py")
+    few, many = ([f"test_nets.py::test[{name}-{n}]" for n in range(count)] for count in (2, 40))
+    page = html([finding, finding, finding], tests=[few, many, []])
+    reader = Reader(page)
+    text = "".join(reader.texts)
+    assert all(visible(test) in text for test in (*few, *many))
+    assert "in 40 tests" in text
+    assert reader.tags.count("script") == 1
