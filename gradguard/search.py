@@ -82,6 +82,8 @@ def check_isolation(
         ...     given=strategies.batches(z=(3,)),
         ... )
     """
+    if not callable(step):
+        raise TypeError(f"step is a {type(step).__name__}; it is what runs one step of training")
     trial = _Trial(step, models, policy)
     if given is None:
         trial.run(((), {}))

@@ -307,5 +307,6 @@ def _names(value: object) -> frozenset[str]:
     names = list(value)
     for name in names:
         if not isinstance(name, str) or not name:
-            raise PolicyError(f"expected a model name, got {name!r}; models are named by text")
+            shown = repr(name) if isinstance(name, str | int) else f"a {type(name).__name__}"
+            raise PolicyError(f"expected a model name, got {shown}; models are named by text")
     return frozenset(names)

@@ -53,7 +53,7 @@ def backward(
         >>> critic.weight.grad is None
         True
     """
-    parameters = {id(p): p for p in parameters_of(into) if p.requires_grad}
+    parameters = {id(p): p for p in parameters_of("into", into) if p.requires_grad}
     shown = f"`into` ({type(into).__name__})"
     if not parameters:
         raise ValueError(f"nothing in {shown} requires gradient: all of it is frozen")

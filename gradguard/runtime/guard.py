@@ -86,6 +86,8 @@ class Guard:
             raise ValueError(
                 f"every={every!r}; it counts backwards, so it is a whole number from 1"
             )
+        if strict not in (True, False):
+            raise ValueError(f"strict={strict!r}; it is True or False")
         parsed = (
             Policy.from_toml(policy) if isinstance(policy, str | Path) else Policy.parse(policy)
         )
@@ -171,6 +173,11 @@ class Guard:
             PolicyError: If the policy does not speak of a name.
             TypeError: If a value is no tensor.
         """
+        if losses is not None and not isinstance(losses, Mapping):
+            raise TypeError(
+                f"losses is a {type(losses).__name__}; name each, as in "
+                "`guard.watch(critic_loss=critic_loss)`"
+            )
         every = {**(losses or {}), **named}
         for name, tensor in every.items():
             self._known(name)
@@ -213,11 +220,17 @@ class Guard:
             return rule.stance(registry.account(index).owners)[0] is not Stance.NEVER
 
         registry.begin()
-        leaves = reached_leaves(loss, allowed, f"what `{name}` may train", name, sys._getframe(1))
+        into = f"what `{name}` may train"
+        leaves = reached_leaves(loss, allowed, into, f"`{name}`", sys._getframe(1))
         with self._watch.losses.named(name):
             backward_into(loss, leaves, gradient, retain_graph, create_graph)
 
     def _known(self, name: str) -> Rule:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"a loss is named by text, not by a {type(name).__name__}; "
+                f"its name is one of: {', '.join(map(repr, self.policy))}"
+            )
         rule = self.policy.rule(name)
         if rule is None:
             known = ", ".join(f"`{loss}`" for loss in self.policy)
@@ -263,7 +276,9 @@ class only:  # noqa: N801  a context manager that reads as a word
         named: dict[str, Any] = {}
         for name, model in zip(names, models, strict=True):
             unique = name if name not in named else f"{name} ({len(named) + 1})"
-            named[unique] = model
+            # What can be walked once only is needed at every entry.
+            taken = list(model) if isinstance(model, Iterator) else None
+            named[unique] = taken or model
         self._models = named
         self._watch: Watch | None = None
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gradguard.core.policy import matches
 
@@ -62,10 +63,7 @@ class Model:
         self._tensors = tuple(part for part in parts if isinstance(part, Tensor))
         for part in parts:
             if not isinstance(part, nn.Module | Tensor):
-                raise TypeError(
-                    f"model `{name}` holds a {type(part).__name__}; a model is an nn.Module, "
-                    "parameters, several of them, or a pattern over parameter names"
-                )
+                raise TypeError(f"model `{name}` holds {_no_model(part, inside=True)}")
         for tensor in self._tensors:
             if not tensor.is_leaf:
                 raise TypeError(
@@ -83,7 +81,10 @@ class Model:
 
     def _empty(self, spec: Any) -> str:
         if self._pattern is None:
-            return f"model `{self.name}` has no parameters; there is nothing to train or to guard"
+            told = f"model `{self.name}` has no parameters; there is nothing to train or to guard"
+            if isinstance(spec, Iterator):
+                told += ": it is an iterator, and used up; give the module, or a list"
+            return told
         names = [name for name, _ in self._qualified()]
         if not names:
             return (
@@ -172,22 +173,43 @@ def unwrapped(module: nn.Module) -> nn.Module:
             return module
 
 
-def parameters_of(*specs: Any) -> list[Tensor]:
-    """Return the parameters of modules, parameters or collections of them, each once."""
-    found: dict[int, Tensor] = {}
-    for spec in specs:
-        for parameter in Model(type(spec).__name__, spec).parameters():
-            found.setdefault(id(parameter), parameter)
-    return list(found.values())
+def parameters_of(name: str, spec: Any) -> list[Tensor]:
+    """Return the parameters of a module, a parameter or a collection of them, each once.
+
+    Args:
+        name: What to call ``spec`` where it is none of these.
+        spec: The module, the parameter or the collection.
+    """
+    return list({id(parameter): parameter for parameter in Model(name, spec).parameters()}.values())
+
+
+def _no_model(given: object, *, inside: bool = False) -> str:
+    """Say what was given in place of a model, and what to give."""
+    kind = type(given).__name__
+    shown = "None" if given is None else f"a {kind}"
+    if isinstance(given, type):
+        return f"the class {given.__name__}, not an instance of it: give what trains"
+    if isinstance(given, Optimizer):
+        return f"the optimizer {kind}: give the module whose parameters it holds"
+    if inside and isinstance(given, Collection) and not isinstance(given, str):
+        return f"{shown}: put all modules and parameters into one list, with no other in it"
+    return (
+        f"{shown}; a model is an nn.Module, a parameter, several of them, or a pattern over "
+        "parameter names"
+    )
 
 
 def _parts(name: str, spec: Any) -> Iterable[Any]:
     if isinstance(spec, Mapping):
-        return list(spec.values())
+        values = list(spec.values())
+        plain = [type(one) is Tensor and not one.requires_grad for one in values]
+        if values and all(plain):
+            # What `state_dict` returns shares the values of parameters, and receives no gradient.
+            raise TypeError(f"model `{name}` holds no parameter, only values: give the module")
+        return values
+    if isinstance(spec, type | Optimizer):
+        raise TypeError(f"model `{name}` is {_no_model(spec)}")
     try:
         return list(spec)
     except TypeError:
-        raise TypeError(
-            f"model `{name}` is a {type(spec).__name__}; a model is an nn.Module, a parameter, "
-            "several of them, or a pattern over parameter names"
-        ) from None
+        raise TypeError(f"model `{name}` is {_no_model(spec)}") from None
