@@ -29,6 +29,7 @@ browser:
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.runtime
+	$(BIN)/python -m benchmarks.reference
 
 # Not part of `test`: takes every mechanism out in turn, and takes its time.
 mutate: $(READY)

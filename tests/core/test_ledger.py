@@ -261,13 +261,35 @@ def test_assumed_deposits_never_accuse(gan: Book) -> None:
     assert gan.found == []
 
 
-def test_what_was_seen_accuses_though_it_was_assumed_to_come_again(gan: Book) -> None:
-    """A guess neither accuses nor takes an accusation back."""
-    for assumed in (False, True):
+@pytest.mark.parametrize("order", [(False, True), (True, False)])
+def test_what_was_seen_accuses_though_it_was_assumed_to_come_again(
+    gan: Book, order: tuple[bool, bool]
+) -> None:
+    """A guess neither accuses nor takes an accusation back, whichever comes first."""
+    for assumed in order:
         gan.backward("critic_loss", {C: [G], G: []}, assumed=assumed)
     assert [finding.count for finding in gan.ledger.findings] == [1]
     gan.step("generator_opt", G)
     assert gan.found == [("GG103", "critic_loss", G)]
+
+
+def test_a_spill_that_no_clear_could_have_removed_from_one_part_is_applied(gan: Book) -> None:
+    """In whatever order the parts are looked at, the worse of two conclusions stands."""
+    first, second = (Account((C,), part) for part in range(2))
+    behind = frozenset({account(G)})
+    gan.post(Backward("generator_loss", (Deposit(first, behind), Deposit(account(G)))))
+    gan.post(Backward("critic_loss", (Deposit(first), Deposit(second))))
+    gan.post(Backward("generator_loss", (Deposit(second, behind), Deposit(account(G)))))
+    gan.post(Spend("critic_opt", frozenset({first, second})))
+    assert gan.found == [("GG103", "generator_loss", C)]
+
+
+def test_one_passing_part_of_a_model_is_enough(gan: Book) -> None:
+    """The pair of loss and model is judged: what ends in the rest of the model is no leak."""
+    ends = Deposit(Account((C,), 1))
+    passes = Deposit(account(C), frozenset({account(G)}))
+    gan.post(Backward("generator_loss", (ends, passes, Deposit(account(G)))))
+    assert gan.found == [("GG102", "generator_loss", C)]
 
 
 def test_a_loss_that_the_policy_does_not_name_is_not_judged(gan: Book) -> None:

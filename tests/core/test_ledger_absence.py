@@ -66,8 +66,9 @@ def test_after_the_first_judgement_only_ten_misses_in_a_row_starve(gan: Book) ->
 
 def test_a_model_that_stays_starved_is_counted_every_tenth_time(gan: Book) -> None:
     """One finding, seen again only after ten further misses in a row."""
-    counted = [number for number in range(1, 2 + 2 * AGAIN) if miss(gan, 1)]
-    assert counted == [1, 1 + AGAIN, 1 + 2 * AGAIN]
+    shown = {number: miss(gan, 1) for number in range(1, 2 + 2 * AGAIN)}
+    counted = {n: [sighting.fresh for sighting in found] for n, found in shown.items() if found}
+    assert counted == {1: [True], 1 + AGAIN: [False], 1 + 2 * AGAIN: [False]}
     assert gan.found == [("GG301", "generator_loss", G)]
     assert gan.ledger.findings[0].count == 3
 
@@ -158,11 +159,22 @@ def test_a_loss_that_reaches_something_it_must_train_is_not_excused() -> None:
 
 
 def test_a_loss_that_reaches_nothing_it_must_train_is_starved_once() -> None:
-    """Severed from two models, it is one finding and not two."""
-    book = Book({"loss": ["encoder", "decoder"]}, "encoder", "decoder", "critic")
+    """Severed from two models, it is one finding and not two, however other losses fare."""
+    policy = {"loss": ["encoder", "decoder"], "other_loss": C}
+    book = Book(policy, "encoder", "decoder", "critic")
+    book.backward("other_loss", {C: []})
     book.backward("loss", {C: []})
     book.step("optimizer", "encoder", "decoder")
     assert [finding.code for finding in book.ledger.findings] == ["GG301"]
+
+
+def test_a_loss_that_reaches_one_of_three_models_is_starved_of_each_of_the_others() -> None:
+    """Each is a cut of its own, found at that model's step."""
+    book = Book({"loss": ["a", "b", "c"]}, "a", "b", "c")
+    book.backward("loss", {"a": []})
+    for model in "abc":
+        book.step(f"{model}_opt", model)
+    assert book.found == [("GG301", "loss", "b"), ("GG301", "loss", "c")]
 
 
 def test_a_model_moved_without_gradient_is_found_after_the_step(gan: Book) -> None:

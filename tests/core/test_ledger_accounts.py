@@ -9,7 +9,7 @@ from books import GAN, Book, C, G, account
 
 from gradguard.core.events import Account, Backward, Clear, Deposit, Spend
 from gradguard.core.judgement import Accusation
-from gradguard.core.verdicts import Moment
+from gradguard.core.verdicts import Moment, Saw
 
 
 @pytest.fixture
@@ -27,6 +27,16 @@ def test_what_lies_in_an_account_moves_to_its_parts(gan: Book) -> None:
     assert gan.post(Spend("first_opt", frozenset({first}))) == []
     gan.post(Spend("second_opt", frozenset({second})))
     assert gan.found == [("GG103", "critic_loss", G)]
+
+
+def test_a_step_of_one_part_spends_nothing_of_the_other(gan: Book) -> None:
+    """Once apart, two parts are spent once each by one optimizer, which is no second time."""
+    parts = [Account((G,), part) for part in range(2)]
+    gan.backward("generator_loss", {G: []})
+    gan.ledger.split(lambda one: parts if one == account(G) else [one], (C, G))
+    for part in parts:
+        gan.post(Spend("generator_opt", frozenset({part})))
+    assert gan.found == []
 
 
 def test_parts_that_grow_together_keep_what_lay_in_either(gan: Book) -> None:
@@ -56,6 +66,17 @@ def test_what_was_known_of_a_backward_is_forgotten_when_accounts_change() -> Non
     assert not late.ledger.spent("part_opt", frozenset({account("part_a")}))
     late.step("part_opt", "part_a", "part_b")
     assert late.found == [("GG301", "loss", "part_b")]
+
+
+def test_an_optimizer_is_met_anew_when_accounts_change(gan: Book) -> None:
+    """What it holds may be other accounts now, so that its next step is posted."""
+    held = frozenset({account(C)})
+    for _ in range(2):
+        gan.backward("critic_loss", {C: []})
+        assert not gan.ledger.spent("critic_opt", held)
+        gan.step("critic_opt", C)
+        gan.clear(C)
+        gan.ledger.split(lambda one: [one], (C, G))
 
 
 def test_a_ledger_says_where_something_lies_that_is_old_or_foreign(gan: Book) -> None:
@@ -111,6 +132,18 @@ def test_a_step_that_was_refused_has_spent_nothing(cleared: str) -> None:
     again = [s.finding.code for s in book.step("both_opt", C, G)]
     assert again == (["GG103"] if cleared == "critic" else [])
     assert [f.code for f in book.ledger.findings] == ["GG103"]
+
+
+def test_a_refused_step_leaves_the_window_as_it_was(gan: Book) -> None:
+    """What was left over before the meant gradient came is left over still."""
+    gan.backward("generator_loss", {C: [G], G: []})
+    gan.backward("critic_loss", {C: []})
+    step = Spend("critic_opt", frozenset({account(C)}), gan.place())
+    before = gan.ledger.preview(step)
+    assert [accusation.saw for accusation in before] == [Saw.SPILL_STALE]
+    gan.post(step)
+    gan.ledger.refuse(step)
+    assert gan.ledger.preview(step) == before
 
 
 def test_a_refusal_takes_back_only_what_the_refused_step_has_spent(gan: Book) -> None:
@@ -232,6 +265,20 @@ def test_a_window_begins_where_it_would_if_every_backward_were_posted(
     assert gan.found[0] == (code, "generator_loss", C)
 
 
+def test_a_window_ends_with_a_step_that_was_taken_in_the_short_way(gan: Book) -> None:
+    """A spill that follows it comes before the next meant gradient: a clear could remove it."""
+    event, held = Backward("critic_loss", (Deposit(account(C)),)), frozenset({account(C)})
+    gan.post(event)
+    gan.step("critic_opt", C)
+    gan.clear(C)
+    assert gan.ledger.again(event)
+    assert gan.ledger.spent("critic_opt", held)
+    gan.backward("generator_loss", {C: [G], G: []})
+    gan.post(event)
+    step = Spend("critic_opt", held)
+    assert Saw.SPILL_STALE in [accusation.saw for accusation in gan.ledger.preview(step)]
+
+
 def test_a_step_is_taken_in_the_short_way_if_nothing_can_be_said_of_it(gan: Book) -> None:
     """An optimizer seen before spends what is fresh and meant; anything else is posted."""
     held = frozenset({account(C)})
@@ -250,7 +297,8 @@ def test_a_step_is_taken_in_the_short_way_if_nothing_can_be_said_of_it(gan: Book
 @pytest.mark.parametrize("what", ["spill", "leak", "hunger"])
 def test_a_step_that_may_show_something_is_posted(gan: Book, what: str) -> None:
     """Foreign gradient, a trace without its end, and a starved model each bar the short way."""
-    gan.backward("critic_loss", {C: []})
+    event = Backward("critic_loss", (Deposit(account(C)),))
+    gan.post(event)
     gan.step("critic_opt", C)
     gan.clear(C)
     if what == "spill":
@@ -263,8 +311,5 @@ def test_a_step_that_may_show_something_is_posted(gan: Book, what: str) -> None:
     if what == "leak":
         gan.step("critic_opt", C)
         gan.clear(C, G)
-        event = Backward("critic_loss", (Deposit(account(C)),))
-        gan.post(event)
-        gan.clear(C)
         assert gan.ledger.again(event)
         assert gan.ledger.spent("critic_opt", held)

@@ -251,7 +251,12 @@ def test_h19_copies_made_inside_a_guard_are_unguarded(
     """Guarded models copy, pickle and save; a loss may then train the copy, the original not."""
 
     def program(scene: Scene, *, through_copy: bool) -> None:
+        critic_loss = scene.critic(scene.generator(scene.z).detach()).mean()
+        critic_loss.backward()
+        scene.critic_opt.step()
+        scene.critic_opt.zero_grad()
         copied = duplicate(scene.generator)
+        assert not any(m._forward_hooks or m._backward_hooks for m in copied.modules())
         assert same(copied.parameters(), scene.generator.parameters())
         generator = copied if through_copy else scene.generator
         critic_loss = scene.critic(generator(scene.z)).mean()
