@@ -178,5 +178,7 @@ def _prepare(out: Path, *, resume: bool, overwrite: bool) -> Path:
     except OSError as error:
         raise SettingsError(f"cannot make the folder {out}: {error.strerror}") from error
     if saved.exists() and not (resume or overwrite):
-        raise SettingsError(f"{out} holds a run already; resume it, overwrite it, or go elsewhere")
+        raise SettingsError(
+            f"{out} holds a run already; use --resume, --overwrite, or another folder"
+        )
     return saved
