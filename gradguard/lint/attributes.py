@@ -264,6 +264,8 @@ def put(run: Run, holder: Value, name: str, value: Value, frame: Frame, node: as
                 return
             if not (holder.unit is not None and _thaws(holder, value)):
                 labels.label(value, name, holder)
+            if isinstance(value, Data) and value.unknown and not value.path:
+                run.evidence.names.setdefault(value.key, (*(holder.path or ("self",)), name))
             if isinstance(value, Instance) and holder.module and value.parent is None:
                 value.parent = holder
             if holder.module and name == "requires_grad":

@@ -45,8 +45,11 @@ def analyse(path: Path, project: Project, config: Config, deadline: float) -> An
     file = project.file(path)
     runs = explore(project, file, deadline)
     found: dict[tuple[str, str, int, str], Finding] = {}
-    for run in runs:
-        for finding in judge(tell(run), config.policy):
+    stories = [tell(run) for run in runs]
+    trained = frozenset(name for story in stories for name in story.trained)
+    for story in stories:
+        story.elsewhere = trained
+        for finding in judge(story, config.policy):
             key = (finding.code, finding.filename, finding.location.row, finding.message)
             known = found.get(key)
             if known is None or finding.confidence.reaches(known.confidence):

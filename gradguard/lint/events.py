@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from gradguard.lint.carry import carried, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import BackwardAt, ClearAt, Frame, Run, StepAt, WriteAt
+from gradguard.lint.unknowns import handed_on
 from gradguard.lint.values import (
     NONE,
     Arrival,
@@ -275,6 +276,9 @@ def optimizer_by_shape(
     run: Run, made: Data, func: Value, args: list[Value], kwargs: dict[str, Value], site: Site
 ) -> Value:
     """Return an optimizer where an unknown call is given parameters as an optimizer is."""
+    given = handed_on(run, made.key, [*args, *kwargs.values()])
+    if given is not None:
+        return given
     first = args[0] if args else kwargs.get("params", kwargs.get("parameters"))
     if first is None or not _parameters_only(first):
         return made

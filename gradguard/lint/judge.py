@@ -158,5 +158,6 @@ def _confidence(
         return Confidence.LOW
     if finding.code == "GG101" and not model.holders:
         # That no optimizer holds it is a claim of absence; only a copy is known to be none's.
-        return Confidence.LOW
+        elsewhere = all(unit.opaque and unit.path in story.elsewhere for unit in model.units)
+        return Confidence.MEDIUM if elsewhere else Confidence.LOW
     return Confidence.HIGH

@@ -92,12 +92,12 @@ def _foreign(run: Run, name: str, args: Args, kwargs: Kwargs, frame: Frame, node
     """Call something of which nothing is known."""
     site = frame.site(node)
     made = opaque(run, args, kwargs, site, name.rpartition(".")[2])
+    key = made.key = run.key("library call", name, site, tuple(run.stack))
     found = events.optimizer_by_shape(run, made, Library(name), args, kwargs, site)
     if found is not made:
         return found
     if made.flow or made.cuts or made.hidden == Hidden.SWALLOWED:
         return made
-    key = run.key("library call", name, site, tuple(run.stack))
     return unknowns.unknown(run, key, (), site)
 
 
@@ -784,6 +784,8 @@ def _instance_of(value: Value, cls: Value) -> bool | None:
     if isinstance(cls, Seq):
         answers = [_instance_of(value, one) for one in cls.items]
         return True if True in answers else (None if None in answers else False)
+    if isinstance(value, Instance) and value.lib == "opaque":
+        return True if isinstance(cls, Library) and cls.name == "torch.nn.Module" else None
     if isinstance(cls, Class):
         if isinstance(value, Instance):
             return value.cls is not None and cls in value.cls.ancestors()

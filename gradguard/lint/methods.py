@@ -487,6 +487,7 @@ def _of_unknown(
     if func is not None and func.unknown:
         run.witness(func.key, "called")
     made = opaque(run, args, kwargs, site, name)
+    made.key = key
     if not made.flow and not made.cuts:
         shaped = events.optimizer_by_shape(run, made, func or receiver, args, kwargs, site)
         if shaped is not made:

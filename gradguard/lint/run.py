@@ -223,12 +223,16 @@ class Evidence:
     Attributes:
         uses: For each unknown value the ways in which it was used.
         keys: Short names of what makes values the same.
+        names: What the program calls unknown values that came without a name.
+        models: The names of unknown values that have turned out to be models.
         barren: Functions that do much and bring nothing to light.
         work: Statements that all executions together may still take.
     """
 
     uses: dict[Hashable, set[str]] = field(default_factory=dict)
     keys: dict[Hashable, int] = field(default_factory=dict)
+    names: dict[Hashable, tuple[str, ...]] = field(default_factory=dict)
+    models: set[tuple[str, ...]] = field(default_factory=set)
     barren: set[ast.AST] = field(default_factory=set)
     work: int = 400_000
 

@@ -19,6 +19,7 @@ from gradguard.core.events import (
     Spend,
 )
 from gradguard.core.findings import Location, Place, TraceStep
+from gradguard.lint.namesakes import namesake
 from gradguard.lint.run import BackwardAt, ClearAt, Happening, Run, StepAt, WriteAt
 from gradguard.lint.values import Arrival, Flow, Hidden, Optimizer, Site, Unit
 
@@ -71,6 +72,7 @@ class Story:
         events: What happened, in the ledger's words, each with what it was made from.
         optimizers: The optimizers that step.
         unpaired: Optimizers of which it is not known what they hold.
+        elsewhere: Models that were passed in, and that other executions of the file train.
         terms: For each backward event that has several summands those, each as an event.
     """
 
@@ -81,6 +83,7 @@ class Story:
     events: list[tuple[Event, Happening | None]] = field(default_factory=list)
     optimizers: list[Optimizer] = field(default_factory=list)
     unpaired: list[Optimizer] = field(default_factory=list)
+    elsewhere: frozenset[tuple[str, ...]] = frozenset()
     terms: dict[int, tuple[Backward, ...]] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
 
@@ -96,6 +99,13 @@ class Story:
     def name(self, optimizer: Optimizer) -> str:
         """Return the name of an optimizer in the ledger's events."""
         return self.names[id(optimizer)]
+
+    @property
+    def trained(self) -> Iterator[tuple[str, ...]]:
+        """Walk the names of models that were passed in together with their optimizers."""
+        for optimizer in self.optimizers:
+            if not optimizer.complete:
+                yield from (unit.path for unit in optimizer.units if unit.opaque)
 
     @property
     def backwards(self) -> list[BackwardAt]:
@@ -166,7 +176,7 @@ def _by_holder(optimizer: Optimizer, units: Iterable[Unit]) -> list[Unit]:
         return []
     held = [unit for unit in units if unit.path[: len(holder)] == holder]
     paths = {unit.path for unit in held}
-    return [unit for unit in held if _namesake(unit.path) not in paths]
+    return [unit for unit in held if namesake(unit.path) not in paths]
 
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -268,7 +278,7 @@ def _find_models(story: Story) -> None:
     for unit in units:
         if unit.holders:
             continue
-        if _namesake(_top(unit)) in held or _namesake(unit.path) in paths:
+        if namesake(_top(unit)) in held or namesake(unit.path) in paths:
             unit.shadow = True
     groups: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units:
@@ -300,31 +310,6 @@ def _find_models(story: Story) -> None:
             for two in story.of_unit
             if story.of_unit[two] is not model and two.opaque and one.opaque
         )
-
-
-_COPIED = re.compile(
-    r"_?(?:target|targ|tgt|ema|momentum|averaged|slow|lagged|old)_?(?!$)|"
-    r"_?(?:target|targ|tgt|ema|momentum|averaged|slow|lagged|old)$"
-)
-
-
-def _namesake(top: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return what the model is called of which one is called the target, or the average."""
-    if not top or not _COPIED.search(top[-1]):
-        return None
-    return (*top[:-1], _COPIED.sub("", top[-1], count=1))
-
-
-_ONLINE = re.compile(r"_?(?:online|main|local|current|student|learner|q)_?")
-
-
-def targets(path: tuple[str, ...], origin: tuple[str, ...]) -> bool:
-    """Say whether a copy is called the target, or the average, of what it is copied from."""
-    for number, (one, two) in enumerate(zip(path, origin, strict=False)):
-        if one != two:
-            named = _namesake(path[: number + 1])
-            return named is not None and _ONLINE.sub("", two) in (named[-1], "")
-    return False
 
 
 def _inside(one: Unit, two: Unit) -> bool:

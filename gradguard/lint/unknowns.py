@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
+from gradguard.lint.carry import units_of
+from gradguard.lint.namesakes import namesake
 from gradguard.lint.run import Frame, Run
 from gradguard.lint.values import Const, Data, Hidden, Instance, Optimizer, Site, Value
 
-__all__ = ["inside", "taken_for", "unknown", "unknown_item", "unknown_part"]
+__all__ = ["handed_on", "inside", "taken_for", "unknown", "unknown_item", "unknown_part"]
 
 
 def unknown(
@@ -36,6 +38,7 @@ def unknown(
             instance.unit.opaque = True
             instance.unit.owner = instance
             made = instance
+            run.evidence.models.add(path or run.evidence.names.get(key, ()))
         case "optimizer":
             optimizer = Optimizer(key, (), None)
             optimizer.complete, optimizer.path = False, path
@@ -65,6 +68,9 @@ def taken_for(run: Run, key: Hashable, path: tuple[str, ...]) -> str:
     uses = run.evidence.uses.get(key)
     if not uses:
         return ""
+    path = path or run.evidence.names.get(key, ())
+    if namesake(path) in run.evidence.models:
+        return "model"
     if "model" in uses or "owns optimizer" in uses or uses & _MODEL_USES:
         return "model"
     if "optimizer" in uses:
@@ -92,6 +98,10 @@ def unknown_item(run: Run, value: Data, index: Value, frame: Frame, node: ast.AS
 
 def inside(run: Run, value: Data, key: Hashable, part: str, frame: Frame, node: ast.AST) -> Value:
     """Return a part of an unknown value; it carries what the whole carries."""
+    if value.operands is not None and value.operands[0] == "opaque":
+        given = handed_on(run, key, value.operands[1])
+        if given is not None:
+            return given
     made = unknown(run, key, (*value.path, part) if value.path else (part,), frame.site(node))
     if isinstance(made, Optimizer) and part in _OWN_OPTIMIZER:
         run.witness(value.key, "owns optimizer")
@@ -99,6 +109,36 @@ def inside(run: Run, value: Data, key: Hashable, part: str, frame: Frame, node: 
         seen = Data(made.key, value.flow, value.hidden, frame.site(node))
         seen.unknown, seen.path, seen.cuts = value.unknown, made.path, value.cuts
         return seen
+    return made
+
+
+def handed_on(run: Run, key: Hashable, given: Iterable[Value]) -> Value | None:
+    """Return what an unknown call has made of models and optimizers, where its use tells that.
+
+    What is used as an optimizer, and was made of one model, is that model's; given together with
+    an optimizer, as ``model, optimizer = initialize(model, optimizer)``, each comes back.
+    """
+    known = run.unknowns.get(key)
+    if isinstance(known, Optimizer):
+        return known
+    found = list(given)
+    models = [one for one in found if isinstance(one, Instance) and one.module]
+    optimizers = [one for one in found if isinstance(one, Optimizer)]
+    if len(models) != 1 or len(optimizers) > 1:
+        return None
+    kind = taken_for(run, key, ())
+    if kind == "model":
+        return models[0] if optimizers else None
+    if kind != "optimizer":
+        return None
+    if optimizers:
+        return optimizers[0]
+    made = Optimizer(key, units_of(models[0]), None)
+    made.complete, made.escaped = False, True
+    for unit in made.units:
+        unit.holders.append(made)
+    run.optimizers.append(made)
+    run.unknowns[key] = made
     return made
 
 

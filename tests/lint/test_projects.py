@@ -231,3 +231,71 @@ def test_a_condition_that_is_asked_in_several_places_opens_all_of_them(
     """A backward pass behind a switch is got to by throwing the switch where it was first asked."""
     reported = found(tmp_path, {"agent.py": CONDITIONAL.format(detached=detached)}, "agent.py")
     assert {code for code, _, _ in reported} == codes
+
+
+PASSED_IN = """
+    import torch
+
+
+    class GeneratorTurn:
+        def run(self, generator, critic, optimizer_generator, noise):
+            optimizer_generator.zero_grad()
+            loss = -critic(generator(noise)).mean()
+            loss.backward()
+            optimizer_generator.step()
+
+
+    class CriticTurn:
+        def run(self, generator, critic, optimizer_critic, noise, real):
+            optimizer_critic.zero_grad()
+            loss = critic(generator(noise){detached}).mean() - critic(real).mean()
+            loss.backward()
+            optimizer_critic.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("detached", "expected"),
+    [(".detach()", []), ("", [("GG101", "generator", "turns.py")])],
+)
+def test_what_one_entry_trains_another_must_not_reach(
+    tmp_path: Path, detached: str, expected: list[tuple[str, str, str]]
+) -> None:
+    """A model that comes with its optimizer in one place is a trained model in the other too."""
+    text = PASSED_IN.format(detached=detached)
+    assert found(tmp_path, {"turns.py": text}, "turns.py") == expected
+
+
+FACTORIES = """
+    import torch
+    from somewhere import initialize, make_optimizer
+    from torch import nn
+
+
+    def main(batches, factory):
+        generator, critic = nn.Linear(2, 2), nn.Linear(2, 1)
+        generator_optimizer = make_optimizer(generator, 0.1)
+        critic_optimizer, scheduler = factory.create(critic)
+        critic, critic_optimizer = initialize(critic, critic_optimizer)
+        critic.train()
+        for real in batches:
+            critic_optimizer.zero_grad()
+            fake = generator(torch.randn(8, 2))
+            (critic(fake{detached}) - critic(real)).mean().backward()
+            critic_optimizer.step()
+            generator_optimizer.zero_grad()
+            (-critic(fake)).mean().backward()
+            generator_optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("detached", "expected"),
+    [(".detach()", []), ("", [("GG101", "generator", "train.py")])],
+)
+def test_an_optimizer_that_something_unknown_makes_of_a_model_is_that_models(
+    tmp_path: Path, detached: str, expected: list[tuple[str, str, str]]
+) -> None:
+    """What is cleared and stepped is an optimizer, and what its maker was given is what it holds."""
+    text = FACTORIES.format(detached=detached)
+    assert found(tmp_path, {"train.py": text}, "train.py") == expected

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from gradguard.core.findings import Finding
 from gradguard.lint.checks._common import finding
+from gradguard.lint.namesakes import targets
 from gradguard.lint.run import BackwardAt, StepAt, WriteAt
-from gradguard.lint.story import Story, targets
+from gradguard.lint.story import Story
 from gradguard.lint.values import Site, Unit
 
 __all__ = ["check"]
