@@ -18,7 +18,7 @@ from gradguard.lint import (
 from gradguard.lint.carry import carried, entered, gather, layer, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.opaque import opaque
-from gradguard.lint.run import Barren, Frame, Run
+from gradguard.lint.run import Barren, Frame, Idle, Run
 from gradguard.lint.values import (
     LOCAL,
     NONE,
@@ -324,6 +324,9 @@ def _call_function(
         made = Context()
         made.generator = Partial(func, args, kwargs)
         return made
+    idle = run.idle.get(func.node)
+    if idle is not None and idle.spent > _IDLE and isinstance(idle.result, Value):
+        return idle.result
     inner = _open(run, func, args, kwargs, site)
     run.stack.append(site)
     run.active.append(func.node)
@@ -332,8 +335,16 @@ def _call_function(
     if func.modes:
         run.grad = func.modes[0]
     run.budget.enter(run, bounded=func.file is not run.home and not _trains(func.node))
+    work, fruit = run.budget.work, run.fruit() + run.layers
     try:
-        return _body(run, func, inner)
+        result = _body(run, func, inner)
+        if run.fruit() + run.layers == fruit and _is_plain(result) and not _trains(func.node):
+            known = run.idle.setdefault(func.node, Idle())
+            known.spent += work - run.budget.work
+            known.result = result
+        else:
+            run.idle[func.node] = Idle(spent=-_NEVER)
+        return result
     except Barren:
         run.budget.forgive()
         run.evidence.barren.add(func.node)
@@ -343,6 +354,23 @@ def _call_function(
         run.grad = before
         run.active.pop()
         run.stack.pop()
+
+
+_IDLE = 3_000
+"""Statements after which a function that only ever returns plain data is not executed again."""
+
+_NEVER = 10**9
+
+
+def _is_plain(value: Value) -> bool:
+    """Say whether a value carries no gradient, and stands for nothing that could."""
+    match value:
+        case Const():
+            return True
+        case Data():
+            return not value.flow and not value.cuts and not value.unknown
+        case _:
+            return False
 
 
 def _given_up(

@@ -144,6 +144,7 @@ def layer(
 ) -> Data:
     """Make the output of a model that computes with ``units``."""
     have = gather(inputs)
+    run.layers += 1
     if not run.grad:
         made = run.data(site)
         made.cuts = {**_all_cut(have, site), **dict.fromkeys(units, (site, "no_grad"))}

@@ -60,11 +60,11 @@ def explore(project: Project, file: SourceFile, deadline: float) -> list[Run]:
         One execution for each entry, and for each branch that had to be taken to get to a door.
     """
     evidence = Evidence(work=_WORK + _WORK_A_LINE * file.text.count("\n"))
-    runs = _pass(project, file, evidence, deadline)
+    runs = _pass(project, file, evidence, deadline, later=2)
     if _learned(runs, evidence):
-        runs = _pass(project, file, evidence, deadline)
+        runs = _pass(project, file, evidence, deadline, later=1)
         if _learned(runs, evidence):
-            runs = _pass(project, file, evidence, deadline)
+            runs = _pass(project, file, evidence, deadline, later=0)
     return runs
 
 
@@ -76,7 +76,9 @@ def _learned(runs: Iterable[Run], evidence: Evidence) -> bool:
     return False
 
 
-def _pass(project: Project, file: SourceFile, evidence: Evidence, deadline: float) -> list[Run]:
+def _pass(
+    project: Project, file: SourceFile, evidence: Evidence, deadline: float, *, later: int
+) -> list[Run]:
     doors = list(_doors(file.tree))
     visited: set[int] = set()
     runs: list[Run] = []
@@ -96,19 +98,25 @@ def _pass(project: Project, file: SourceFile, evidence: Evidence, deadline: floa
         return run
 
     def perform(plan: _Plan) -> None:
+        before = evidence.work
         first = attempt(plan, {}, always=True)
+        # Other ways are gone only with what the passes to come do not need.
+        needed = later * (before - evidence.work)
         wanted = [door for door in doors if not plan.doors or id(door.node) in plan.doors]
         # A loop that is left in its first turn does not show what the next turn meets.
         for key in list(first.cut)[:_MOST_FLIPS]:
+            if evidence.work < needed:
+                break
             attempt(plan, {key: not first.decisions[key]}, always=True)
         for key, taken in list(_flips(first, file, wanted, visited))[:_MOST_FLIPS]:
-            if all(id(door.node) in visited for door in wanted):
+            if evidence.work < needed or all(id(door.node) in visited for door in wanted):
                 break
             attempt(plan, {key: not taken}, always=False)
         for choice in range(1, first.choices):
-            attempt(replace(plan, choice=choice), {}, always=True)
+            if evidence.work > needed:
+                attempt(replace(plan, choice=choice), {}, always=True)
         silent = not any(isinstance(event, BackwardAt) for event in first.events)
-        if plan.kind == "class" and (plan.doors - visited or silent):
+        if plan.kind == "class" and (plan.doors - visited or silent) and evidence.work > needed:
             attempt(replace(plan, thorough=True), {}, always=False)
 
     perform(_Plan("module"))

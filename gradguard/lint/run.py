@@ -34,6 +34,7 @@ __all__ = [
     "Evidence",
     "Frame",
     "Happening",
+    "Idle",
     "OutOfTime",
     "RestartAt",
     "Run",
@@ -217,6 +218,19 @@ _PATIENCE = 2_000
 
 
 @dataclass(slots=True)
+class Idle:
+    """What a function has cost that brings nothing to light and returns plain data.
+
+    Attributes:
+        spent: Statements that its calls have taken.
+        result: What the last of them has returned.
+    """
+
+    spent: int = 0
+    result: Value | None = None
+
+
+@dataclass(slots=True)
 class Evidence:
     """What one execution has learned about unknown values, for the next one.
 
@@ -302,6 +316,8 @@ class Run:
         yielding: What the frames of context managers do when they yield.
         home: The file that is being linted.
         whole: False if it had to be ended before its end.
+        layers: How many times models have computed something.
+        idle: Functions that have brought nothing to light so far.
         driven: The class that is driven.
         choice: Which of the classes that fit stands in for an abstract one.
         choices: How many of them there are.
@@ -314,6 +330,8 @@ class Run:
         self.project = project
         self.home = home
         self.whole = True
+        self.layers = 0
+        self.idle: dict[ast.AST, Idle] = {}
         self.driven: Class | None = None
         self.choice = 0
         self.choices = 1

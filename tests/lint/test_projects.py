@@ -296,6 +296,6 @@ FACTORIES = """
 def test_an_optimizer_that_something_unknown_makes_of_a_model_is_that_models(
     tmp_path: Path, detached: str, expected: list[tuple[str, str, str]]
 ) -> None:
-    """What is cleared and stepped is an optimizer, and what its maker was given is what it holds."""
+    """What is cleared and stepped is an optimizer; it holds what its maker was given."""
     text = FACTORIES.format(detached=detached)
     assert found(tmp_path, {"train.py": text}, "train.py") == expected
