@@ -11,6 +11,7 @@ import ast
 import contextlib
 import functools
 import linecache
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ _DEPTH = 6
 _OWN = str(Path(__file__).resolve().parents[1])
 _EXAMPLES = str(Path(_OWN) / "reference")
 _PLUMBING = frozenset({contextlib.__file__, functools.__file__, threading.__file__})
+# What calls a test: neither its variables nor its calls are the program's.
+_RUNNERS = re.compile(r"[\\/]site-packages[\\/](_pytest|pluggy)[\\/]")
 _internal: dict[str, bool] = {}
 
 
@@ -41,6 +44,7 @@ def _is_internal(filename: str) -> bool:
         home = str(Path(torch.__file__).parent) if torch is not None and torch.__file__ else ""
         known = (
             (bool(home) and filename.startswith(home))
+            or _RUNNERS.search(filename) is not None
             or (filename.startswith(_OWN) and not filename.startswith(_EXAMPLES))
             or filename.startswith("<frozen")
             or filename in _PLUMBING
