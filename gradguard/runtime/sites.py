@@ -11,6 +11,7 @@ import ast
 import contextlib
 import functools
 import linecache
+import os
 import re
 import sys
 import threading
@@ -28,8 +29,8 @@ from gradguard.core.findings import UNKNOWN_PLACE, Location, Place
 __all__ = ["Expression", "Site", "site"]
 
 _DEPTH = 6
-_OWN = str(Path(__file__).resolve().parents[1])
-_EXAMPLES = str(Path(_OWN) / "reference")
+_OWN = f"{Path(__file__).resolve().parents[1]}{os.sep}"
+_EXAMPLES = f"{_OWN}reference{os.sep}"
 _PLUMBING = frozenset({contextlib.__file__, functools.__file__, threading.__file__})
 # What calls a test: neither its variables nor its calls are the program's.
 _RUNNERS = re.compile(r"[\\/]site-packages[\\/](_pytest|pluggy)[\\/]")
@@ -41,7 +42,7 @@ def _is_internal(filename: str) -> bool:
     known = _internal.get(filename)
     if known is None:
         torch = sys.modules.get("torch")
-        home = str(Path(torch.__file__).parent) if torch is not None and torch.__file__ else ""
+        home = torch.__file__.removesuffix("__init__.py") if torch and torch.__file__ else ""
         known = (
             (bool(home) and filename.startswith(home))
             or _RUNNERS.search(filename) is not None
