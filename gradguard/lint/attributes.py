@@ -154,6 +154,9 @@ def _of_instance(run: Run, value: Instance, name: str, frame: Frame, node: ast.A
         return Bound(value, name)
     if value.lib == "opaque" or (value.unit is not None and value.cls is None):
         return _of_opaque(run, value, name, frame, node)
+    distribution = value.attrs.get("<distribution>")
+    if isinstance(distribution, Data) and name not in _DISTRIBUTION_METHODS:
+        return get(run, distribution, name, frame, node)
     made = unknowns.unknown_part(run, value, name, frame, node)
     if isinstance(made, Data) and value.cls is not None:
         made.operands = ("attribute", (value, Const(name)))
@@ -372,6 +375,9 @@ _MODULE_METHODS = frozenset(
         "xpu",
         "to_empty",
     ]
+)
+_DISTRIBUTION_METHODS = frozenset(
+    ["sample", "sample_n", "rsample", "log_prob", "entropy", "cdf", "icdf", "expand", "perplexity"]
 )
 _FRAMEWORK_METHODS = frozenset(
     [

@@ -354,6 +354,8 @@ def derived(
         made.unit.owner = made
     elif short in _MAPPINGS and not made.module:
         made.items = _mapping(run, args, kwargs)
+    elif made.lib.startswith("torch.distributions."):
+        made.attrs["<distribution>"] = _distribution(run, short, args, kwargs, frame, node)
     elif made.lib.startswith("torch.optim."):
         made.attrs.setdefault(
             "<optimizer>", _optim(run, made.lib, short, args, kwargs, frame, node)

@@ -245,6 +245,9 @@ def _of_instance(
         "untoggle_optimizer",
     ):
         return lightning.call_method(run, receiver, name, args, frame, node)
+    distribution = receiver.attrs.get("<distribution>")
+    if isinstance(distribution, Data):
+        return _of_data(run, distribution, name, args, kwargs, frame, node, None)
     if not receiver.module:
         if receiver.cls is not None and receiver.open:
             return opaque(run, args, kwargs, site, name)

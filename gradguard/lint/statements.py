@@ -286,6 +286,7 @@ def _is_main(test: ast.expr) -> bool:
 
 def _for(run: Run, node: ast.For | ast.AsyncFor, frame: Frame) -> str | None:
     source = expressions.evaluate(run, node.iter, frame)
+    spent = source.spent if isinstance(source, Parameters) else None
     found, rest = elements(run, source, frame, node.iter)
     turns = list(found)
     if rest is not None:
@@ -294,7 +295,7 @@ def _for(run: Run, node: ast.For | ast.AsyncFor, frame: Frame) -> str | None:
     known = known and not (isinstance(source, Seq) and source.kind == "range")
     if not (isinstance(source, Seq) and source.kind == "indices"):
         known = known and any(_tells_apart(turn) for turn in turns)
-    if not turns and isinstance(source, Parameters) and source.spent is not None:
+    if not turns and spent is not None:
         run.note("spent iterator", frame.site(node), source, node)
     run.loops.append(0)
     try:
