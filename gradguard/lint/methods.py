@@ -232,6 +232,9 @@ def _of_instance(
     inner = receiver.attrs.get("<optimizer>")
     if isinstance(inner, Optimizer) and name in ("step", "zero_grad", "add_param_group"):
         return _of_optimizer(run, inner, name, args, kwargs, frame, node)
+    distribution = receiver.attrs.get("<distribution>")
+    if isinstance(distribution, Data) and name != "__init__":
+        return _of_data(run, distribution, name, args, kwargs, frame, node, None)
     if name in ("backward", "manual_backward") and args:
         return events.backward(run, args[:1], frame, node)
     if name == "__init__":
