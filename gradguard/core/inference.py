@@ -103,6 +103,9 @@ def _settle(window: _Window) -> Mapping[str, frozenset[Account]]:
     if len(window.backwards) == 1:
         (loss,) = window.backwards
         return {**_by_terms(window, window.terms[loss], stepped), loss: stepped}
+    if len(window.steps) == 1:
+        # Whatever one optimizer applies in one step is one objective.
+        return dict.fromkeys(window.backwards, stepped)
     wanted = {loss: _wanted(window, reached) for loss, reached in window.backwards.items()}
     matching = unique_matching(wanted, list(window.steps))
     if matching is not None:

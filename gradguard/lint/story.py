@@ -271,6 +271,12 @@ def _find_models(story: Story) -> None:
         for unit in event.flow:
             units[unit] = None
             reach.setdefault(unit, []).append(number)
+    # A clear covers an account whole or not at all.
+    clears: dict[Unit, list[int]] = {}
+    for number, happening in enumerate(story.run.events):
+        if isinstance(happening, ClearAt):
+            for unit in happening.units:
+                clears.setdefault(unit, []).append(number)
     for optimizer in story.optimizers:
         units.update(optimizer.units)
     held = {_top(unit) for unit in units if unit.holders}
@@ -283,7 +289,8 @@ def _find_models(story: Story) -> None:
     groups: dict[tuple[object, ...], list[Unit]] = {}
     for unit in units:
         held_by = tuple(sorted(id(o) for o in unit.holders if o in story.optimizers))
-        key = (_top(unit) or id(unit), held_by, tuple(reach.get(unit, ())), unit.bare, unit.shadow)
+        touched = tuple(reach.get(unit, ())), tuple(clears.get(unit, ()))
+        key = (_top(unit) or id(unit), held_by, touched, unit.bare, unit.shadow)
         groups.setdefault(key, []).append(unit)
     used: dict[str, int] = {}
     owners: dict[str, tuple[Optimizer, ...]] = {}
