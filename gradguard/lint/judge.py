@@ -17,7 +17,7 @@ from gradguard.lint.contract import Contract
 from gradguard.lint.run import BackwardAt
 from gradguard.lint.story import Model, Story
 
-__all__ = ["judge"]
+__all__ = ["deduced", "intent", "judge"]
 
 
 def judge(story: Story, declared: Policy | None = None) -> Iterator[Finding]:
@@ -29,7 +29,7 @@ def judge(story: Story, declared: Policy | None = None) -> Iterator[Finding]:
     """
     if not story.run.events and not story.run.oddities:
         return
-    policy = _policy(story, declared)
+    policy = intent(story, declared)
     checked = [finding for check in all_checks() for finding in check(story)]
     # What a starved or severed loss still reaches is a consequence of the same mistake.
     starved = {one.loss for one in checked if one.code in ("GG301", "GG302", "GG303")}
@@ -37,7 +37,7 @@ def judge(story: Story, declared: Policy | None = None) -> Iterator[Finding]:
     explained = {(one.loss, one.model) for one in checked if one.code in ("GG203", "GG204")}
     found = [
         one
-        for one in _ledger(story, policy)
+        for one in deduced(story, policy)
         if one.code not in ("GG101", "GG103", "GG104")
         or (one.loss not in starved and (one.loss, one.model) not in explained)
     ]
@@ -54,7 +54,8 @@ def _told(finding: Finding, found: list[Finding]) -> bool:
     )
 
 
-def _policy(story: Story, declared: Policy | None) -> Policy:
+def intent(story: Story, declared: Policy | None = None) -> Policy:
+    """Return what each loss may train: as declared, or else as inferred."""
     inferred = infer((event for event, _ in story.events), lambda e: story.terms.get(id(e), ()))
     rules: dict[str, Rule] = dict(inferred.rules)
     for event in story.backwards:
@@ -97,7 +98,8 @@ def _contracted(story: Story, event: BackwardAt, contract: Contract) -> Rule | N
     )
 
 
-def _ledger(story: Story, policy: Policy) -> Iterator[Finding]:
+def deduced(story: Story, policy: Policy) -> Iterator[Finding]:
+    """Return what the ledger concludes from an execution, without the checks."""
     models = [model.account.owners[0] for model in story.models]
     ledger = Ledger(policy, list(dict.fromkeys(models)))
     unsure: set[tuple[str | None, str | None]] = set()
