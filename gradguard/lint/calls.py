@@ -580,12 +580,14 @@ def enter(
             before = [(unit, unit.frozen) for unit in value.freezes]
             for unit in value.freezes:
                 unit.frozen = True
+            run.fixed.append(value.freezes)
             try:
                 with run.gradient(value.grad):
                     inside(value.result)
             finally:
                 for unit, state in before:
                     unit.frozen = state
+                run.fixed.pop()
                 if value.contract is not None:
                     run.contracts.pop()
         case Instance() if value.cls is not None and value.cls.find("__enter__") is not None:

@@ -98,7 +98,8 @@ def _sum(run: Run, losses: Sequence[Data], site: Site) -> Data:
 def step(run: Run, optimizer: Optimizer, frame: Frame, node: ast.AST) -> None:
     """Record that an optimizer steps."""
     run.visited.add(id(node))
-    run.events.append(StepAt(optimizer, frame.site(node), tuple(run.stack)))
+    fixed = frozenset(u for units in run.fixed for u in units if u in optimizer.units)
+    run.events.append(StepAt(optimizer, frame.site(node), tuple(run.stack), fixed))
 
 
 def clear(

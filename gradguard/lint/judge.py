@@ -31,20 +31,27 @@ def judge(story: Story, declared: Policy | None = None) -> Iterator[Finding]:
         return
     policy = intent(story, declared)
     checked = [finding for check in all_checks() for finding in check(story)]
-    # What a starved or severed loss still reaches is a consequence of the same mistake.
-    starved = {one.loss for one in checked if one.code in ("GG301", "GG302", "GG303")}
-    # What a check explains is not reported a second time for what follows from it.
-    explained = {(one.loss, one.model) for one in checked if one.code in ("GG203", "GG204")}
-    found = [
-        one
-        for one in deduced(story, policy)
-        if one.code not in ("GG101", "GG103", "GG104")
-        or (one.loss not in starved and (one.loss, one.model) not in explained)
-    ]
+    found = [one for one in deduced(story, policy) if not _follows(one, checked)]
     yield from found
     for finding in checked:
         if not _told(finding, found):
             yield finding
+
+
+def _follows(finding: Finding, checked: list[Finding]) -> bool:
+    """Say whether what the ledger found follows from what a check explains.
+
+    What a starved or severed loss still reaches is a consequence of the same mistake.
+    """
+    reach = finding.code in ("GG101", "GG103", "GG104")
+    for one in checked:
+        if reach and one.code in ("GG301", "GG302", "GG303") and one.loss == finding.loss:
+            return True
+        if (one.loss, one.model) != (finding.loss, finding.model):
+            continue
+        if one.code == "GG401" or (reach and one.code in ("GG203", "GG204")):
+            return True
+    return False
 
 
 def _told(finding: Finding, found: list[Finding]) -> bool:

@@ -95,11 +95,12 @@ class ClearAt:
 
 @dataclass(slots=True)
 class StepAt:
-    """An optimizer steps."""
+    """An optimizer steps; ``fixed`` is what it holds of models that are to be held fixed."""
 
     optimizer: Optimizer
     site: Site
     stack: tuple[Site, ...]
+    fixed: frozenset[Unit] = frozenset()
 
 
 @dataclass(slots=True)
@@ -309,6 +310,7 @@ class Run:
         open: Conditions that could have gone the other way: the key of each, by where it stands.
         asked: The conditions that were decided, in order, by key.
         cut: Open conditions by which loops were left early.
+        fixed: What the blocks that are open hold fixed.
         visited: Calls that have been executed, by node.
         entered: Functions that have been called, by node.
         oddities: What checks look at besides events, by kind.
@@ -355,6 +357,7 @@ class Run:
         self.units: list[Unit] = []
         self.optimizers: list[Optimizer] = []
         self.contracts: list[object] = []
+        self.fixed: list[tuple[Unit, ...]] = []
         self.toggled: list[Toggle] = []
         self.files: set[Path] = set()
         self.branches = 0

@@ -23,9 +23,6 @@ CLEAN = sorted(HERE.glob("clean/*.py"))
 FOUND = frozenset((HERE / "found.txt").read_text("utf-8").split())
 """Pairs whose mistake the linter finds; the others are known misses."""
 
-RUNTIME_ONLY_EXAMPLES = frozenset({"GG401"})
-"""Codes whose example shows what only a live process can see."""
-
 
 def reported(path: Path) -> list[Finding]:
     """Return what a user would see of a file by default."""
@@ -75,8 +72,6 @@ def documented(heading: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("code", "block"), documented("Example"), ids=lambda part: part[:5])
 def test_the_example_of_a_code_is_an_example_of_it(code: str, block: str, tmp_path: Path) -> None:
     """What the documentation shows as wrong is what the linter reports."""
-    if code in RUNTIME_ONLY_EXAMPLES:
-        return
     path = tmp_path / "example.py"
     path.write_text(block, "utf-8")
     findings = analyse(path, Project([tmp_path]), Config(root=tmp_path), time.monotonic() + 60)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from gradguard.core.findings import Finding
 from gradguard.lint.checks._common import finding
+from gradguard.lint.run import BackwardAt, ClearAt, StepAt
 from gradguard.lint.story import Story
 from gradguard.lint.values import Instance, Parameters, Site, Unit
 
@@ -57,6 +58,42 @@ def check(story: Story) -> Iterator[Finding]:
             case "freeze overwritten":
                 (unit,) = facts
                 yield from _overwritten(story, unit, site)
+            case _:
+                continue
+    yield from _moved(story)
+
+
+def _moved(story: Story) -> Iterator[Finding]:
+    """Look for steps of models that a block holds fixed, with gradient from before it."""
+    lying: dict[Unit, BackwardAt] = {}
+    reported: set[str] = set()
+    for event in story.run.events:
+        match event:
+            case BackwardAt():
+                lying.update(dict.fromkeys(event.flow, event))
+            case ClearAt():
+                for unit in event.units:
+                    lying.pop(unit, None)
+            case StepAt(fixed=fixed):
+                for unit in fixed:
+                    model = story.of_unit.get(unit)
+                    if unit not in lying or model is None or model.name in reported:
+                        continue
+                    reported.add(model.name)
+                    loss, name = story.losses[id(lying[unit])], story.name(event.optimizer)
+                    yield finding(
+                        "GG401",
+                        f"`{name}` steps `{model.name}`, which is to be held fixed, with gradient "
+                        f"of `{loss}`",
+                        event.site,
+                        [
+                            (lying[unit].site, f"`{loss}` puts gradient into `{model.name}`"),
+                            (event.site, f"`{name}` applies it while `{model.name}` is frozen"),
+                        ],
+                        loss=loss,
+                        model=model.name,
+                        help_text=f"`{name}.zero_grad()` first, or leave `{model.name}` out of it",
+                    )
             case _:
                 continue
 
