@@ -45,7 +45,17 @@ def accused_live(
         What is found; the leaves, by row, of which the gradient was zero throughout, so that
         nothing is found; and what ended the program early, if anything did.
     """
+    # Losses are called what the source calls them.
     linecache.cache[str(PATH)] = (len(source), None, source.splitlines(keepends=True), str(PATH))
+    try:
+        return _accused(source, handles)
+    finally:
+        del linecache.cache[str(PATH)]
+
+
+def _accused(
+    source: str, handles: Iterable[str]
+) -> tuple[set[Accusation], set[tuple[int, str]], Exception | None]:
     namespace: dict[str, object] = {"__name__": "program"}
     error: Exception | None = None
     observer = Observer(Declared(Policy({})))
@@ -56,7 +66,6 @@ def accused_live(
         error = raised
     finally:
         observer.end()
-        del linecache.cache[str(PATH)]
     leaf_of: dict[int, str] = {}
     for handle in handles:
         value = eval(handle, namespace)  # noqa: S307
