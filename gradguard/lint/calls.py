@@ -198,7 +198,8 @@ def call_model(
             before = gather(given).flow
             own = set(units_of(func))
             made = call(run, method.bind(func), args, kwargs, frame, node)
-            _date(made, own, before, site, 3)
+            if not _apart(own):
+                _date(made, own, before, site, 3)
             _pass_through(run, made, own, before, 3)
             if not run.grad:
                 _date_cuts(made, own.union(before), site, 3)
@@ -242,6 +243,11 @@ def _call_container(
         _date(value, own, before, site, 3)
         return value
     return layer(run, units_of(func), [*args, *kwargs.values()], site, sure=False)
+
+
+def _apart(units: set[Unit]) -> bool:
+    """Say whether optimizers keep the parts of a model apart, so that each is a model by itself."""
+    return len({frozenset(map(id, unit.holders)) for unit in units if unit.holders}) > 1
 
 
 def _date(made: Value, own: set, before: object, site: Site, depth: int) -> None:  # type: ignore[type-arg]

@@ -55,8 +55,7 @@ def _fitting(run: Run, cls: Class, user: Class) -> list[Class]:
             own = [one.node for one in found.ancestors() if one is not cls]
             scored.append((len(wanted & _words(own)), found))
     best = max((score for score, _ in scored), default=0)
-    near = [found for score, found in scored if score and score >= best - 1]
-    return near[:_MOST]
+    return [found for score, found in scored if best and score == best][:_MOST]
 
 
 def _words(nodes: Iterable[ast.AST]) -> set[str]:

@@ -11,6 +11,7 @@ from gradguard.core.inference import infer
 from gradguard.core.judgement import Kind
 from gradguard.core.ledger import Ledger
 from gradguard.core.policy import Policy, Rule, Stance
+from gradguard.lint.adversaries import adversaries
 from gradguard.lint.checks import all_checks
 from gradguard.lint.checks._common import compared, operations, windows
 from gradguard.lint.contract import Contract
@@ -65,6 +66,8 @@ def intent(story: Story, declared: Policy | None = None) -> Policy:
     """Return what each loss may train: as declared, or else as inferred."""
     inferred = infer((event for event, _ in story.events), lambda e: story.terms.get(id(e), ()))
     rules: dict[str, Rule] = dict(inferred.rules)
+    for loss, models in adversaries(story).items():
+        rules[loss] = Rule(only=frozenset(), may=models)
     for event in story.backwards:
         contract = event.rule
         if isinstance(contract, Contract):

@@ -464,10 +464,20 @@ def _evidence(
     if arrival.enters is not None and arrival.enters != arrival.made:
         steps.append(TraceStep(place(arrival.enters), "enters the next model here"))
     steps.append(TraceStep(place(event.site), f"`{name}` runs backward and reaches `{model.name}`"))
-    where = event.site
-    if arrival.enters is not None and beside(story, arrival.enters, event.site):
-        where = arrival.enters
+    where, enters = event.site, arrival.enters
+    if enters is not None and (beside(story, enters, where) or _apart(arrival, where)):
+        where = enters
     return Evidence(tuple(steps), None, place(where))
+
+
+def _apart(arrival: Arrival, backward: Site) -> bool:
+    """Say whether a file that only defines models is at fault, for whoever trains them."""
+    made, enters = arrival.made, arrival.enters
+    return (
+        made is not None
+        and enters is not None
+        and made.filename == enters.filename != backward.filename
+    )
 
 
 def outward(story: Story, site: Site, stack: Sequence[Site]) -> Site:
