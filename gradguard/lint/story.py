@@ -465,19 +465,15 @@ def _evidence(
         steps.append(TraceStep(place(arrival.enters), "enters the next model here"))
     steps.append(TraceStep(place(event.site), f"`{name}` runs backward and reaches `{model.name}`"))
     where, enters = event.site, arrival.enters
-    if enters is not None and (beside(story, enters, where) or _apart(arrival, where)):
+    if enters is not None and (beside(story, enters, where) or _apart(enters, event)):
         where = enters
     return Evidence(tuple(steps), None, place(where))
 
 
-def _apart(arrival: Arrival, backward: Site) -> bool:
-    """Say whether a file that only defines models is at fault, for whoever trains them."""
-    made, enters = arrival.made, arrival.enters
-    return (
-        made is not None
-        and enters is not None
-        and made.filename == enters.filename != backward.filename
-    )
+def _apart(enters: Site, event: BackwardAt) -> bool:
+    """Say whether a loss is put together in a file of its own, for whoever trains the models."""
+    made = event.loss.site
+    return made is not None and made.filename == enters.filename != event.site.filename
 
 
 def outward(story: Story, site: Site, stack: Sequence[Site]) -> Site:

@@ -299,3 +299,44 @@ def test_an_optimizer_that_something_unknown_makes_of_a_model_is_that_models(
     """What is cleared and stepped is an optimizer; it holds what its maker was given."""
     text = FACTORIES.format(detached=detached)
     assert found(tmp_path, {"train.py": text}, "train.py") == expected
+
+
+TOGETHER = """
+    import torch
+    from torch import nn
+
+
+    class Trainer:
+        def __init__(self):
+            self.encoder, self.{name} = nn.Linear(4, 2), nn.Linear(2, 1)
+            self.encoder_optimizer = torch.optim.Adam(self.encoder.parameters())
+            self.{name}_optimizer = torch.optim.Adam(self.{name}.parameters())
+
+        def step(self, batch, prior):
+            code = self.encoder(batch)
+            encoder_loss = -self.{name}(code).mean()
+            {name}_loss = self.{name}(code{detached}).mean() - self.{name}(prior).mean()
+            self.encoder_optimizer.zero_grad()
+            encoder_loss.backward(retain_graph=True)
+            self.{name}_optimizer.zero_grad()
+            {name}_loss.backward()
+            self.encoder_optimizer.step()
+            self.{name}_optimizer.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "detached", "codes"),
+    [
+        ("discriminator", "", {"GG103"}),
+        ("discriminator", ".detach()", set()),
+        # A decoder's loss may mean the encoder behind it: its name does not tell.
+        ("decoder", "", set()),
+    ],
+)
+def test_a_loss_called_after_the_adversary_trains_the_adversary_alone(
+    tmp_path: Path, name: str, detached: str, codes: set[str]
+) -> None:
+    """Where losses run backward together before all optimizers step, names tell adversaries."""
+    text = TOGETHER.format(name=name, detached=detached)
+    assert {code for code, _, _ in found(tmp_path, {"trainer.py": text}, "trainer.py")} == codes
