@@ -30,6 +30,7 @@ browser:
 bench: $(READY)
 	$(BIN)/python -m benchmarks.runtime
 	$(BIN)/python -m benchmarks.reference
+	$(BIN)/python -m benchmarks.lint
 
 # Not part of `test`: takes every mechanism out in turn, and takes its time.
 mutate: $(READY)

@@ -19,6 +19,7 @@ from gradguard.lint.carry import carried, entered, gather, layer, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.opaque import opaque
 from gradguard.lint.run import Barren, Frame, Idle, Run
+from gradguard.lint.syntax import children, walk
 from gradguard.lint.values import (
     LOCAL,
     NONE,
@@ -397,7 +398,7 @@ def _trains(node: ast.AST) -> bool:
     known = getattr(node, "_trains", None)
     if known is None:
         known = any(
-            isinstance(inner, ast.Attribute) and inner.attr in _TRAINING for inner in ast.walk(node)
+            isinstance(inner, ast.Attribute) and inner.attr in _TRAINING for inner in walk(node)
         )
         node._trains = known  # type: ignore[attr-defined]  # noqa: SLF001
     return bool(known)
@@ -437,7 +438,7 @@ def _yields(body: list[ast.stmt]) -> bool:
         if isinstance(node, ast.Yield | ast.YieldFrom):
             return True
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
-            queue.extend(ast.iter_child_nodes(node))
+            queue += children(node)
     return False
 
 

@@ -9,6 +9,7 @@ from gradguard.lint import calls, lightning, names
 from gradguard.lint.arguments import arguments_of, construct
 from gradguard.lint.project import SourceFile
 from gradguard.lint.run import Frame, Run
+from gradguard.lint.syntax import walk
 from gradguard.lint.values import (
     Class,
     Function,
@@ -126,12 +127,12 @@ def _self_calls(function: Function) -> set[str]:
     if known is None:
         known = {
             inner.attr
-            for inner in ast.walk(function.node)
+            for inner in walk(function.node)
             if isinstance(inner, ast.Attribute)
             and isinstance(inner.value, ast.Name)
             and inner.value.id in ("self", "super")
         }
-        for inner in ast.walk(function.node):
+        for inner in walk(function.node):
             if isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Call):
                 if isinstance(inner.value.func, ast.Name) and inner.value.func.id == "super":
                     known.add(inner.attr)
@@ -151,7 +152,7 @@ def _has_door(function: Function) -> bool:
                 and "opt" in ast.unparse(inner.func.value).lower()
             )
         )
-        for inner in ast.walk(function.node)
+        for inner in walk(function.node)
     )
 
 
@@ -181,7 +182,7 @@ def _prepares(function: Function) -> bool:
     """Say whether a method builds models or optimizers that the constructor has left out."""
     text_names = {
         inner.attr if isinstance(inner, ast.Attribute) else getattr(inner, "id", "")
-        for inner in ast.walk(function.node)
+        for inner in walk(function.node)
         if isinstance(inner, ast.Attribute | ast.Name)
     }
     if function.name.startswith("__") or not any("optim" in name.lower() for name in text_names):
@@ -191,7 +192,7 @@ def _prepares(function: Function) -> bool:
         and isinstance(inner.ctx, ast.Store)
         and isinstance(inner.value, ast.Name)
         and inner.value.id == "self"
-        for inner in ast.walk(function.node)
+        for inner in walk(function.node)
     )
 
 
@@ -204,5 +205,5 @@ def _averages(name: str, function: Function) -> bool:
     return any(
         isinstance(inner, ast.Attribute)
         and inner.attr in ("parameters", "state_dict", "load_state_dict", "named_parameters")
-        for inner in ast.walk(function.node)
+        for inner in walk(function.node)
     )

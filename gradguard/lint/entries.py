@@ -6,11 +6,13 @@ import ast
 import contextlib
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 from gradguard.lint import names, statements, unknowns
 from gradguard.lint.driving import drive_class, drive_function
 from gradguard.lint.project import Project, SourceFile
 from gradguard.lint.run import BackwardAt, Budget, Evidence, Frame, OutOfTime, Run
+from gradguard.lint.syntax import walk
 from gradguard.lint.values import Data
 
 __all__ = ["explore"]
@@ -150,24 +152,26 @@ def _perform(run: Run, file: SourceFile, plan: _Plan) -> None:
 
 
 def _doors(tree: ast.Module) -> Iterator[_Door]:
-    def walk(node: ast.AST, outer: ast.AST | None, method: ast.AST | None) -> Iterator[_Door]:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute):
-                if child.func.attr in _DOORS:
-                    yield _Door(child, outer, method)
-            if isinstance(child, ast.ClassDef) and outer is None:
-                yield from walk(child, child, None)
-            elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-                if outer is None:
-                    yield from walk(child, child, child)
-                elif isinstance(outer, ast.ClassDef) and method is None:
-                    yield from walk(child, outer, child)
-                else:
-                    yield from walk(child, outer, method)
-            else:
-                yield from walk(child, outer, method)
+    inside: dict[int, tuple[ast.AST, ast.AST | None]] = {}
+    for node in walk(tree):
+        outer, method = inside.get(id(node), (None, None))
+        if _is_door(node):
+            yield _Door(node, outer, method)
+        if isinstance(node, ast.ClassDef) and outer is None:
+            inside |= dict.fromkeys(map(id, walk(node)[1:]), (node, None))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if outer is None:
+                inside |= dict.fromkeys(map(id, walk(node)[1:]), (node, node))
+            elif isinstance(outer, ast.ClassDef) and method is None:
+                inside |= dict.fromkeys(map(id, walk(node)[1:]), (outer, node))
 
-    return walk(tree, None, None)
+
+def _is_door(node: ast.AST) -> TypeGuard[ast.Call]:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in _DOORS
+    )
 
 
 def _plans(file: SourceFile, doors: list[_Door], visited: set[int]) -> Iterator[_Plan]:
@@ -267,7 +271,7 @@ def _callers(functions: Mapping[str, ast.AST]) -> dict[str, set[str]]:
     return {
         name: {
             inner.id
-            for inner in ast.walk(node)
+            for inner in walk(node)
             if isinstance(inner, ast.Name) and inner.id in functions
         }
         for name, node in functions.items()
@@ -294,34 +298,38 @@ def _flips(
         return
     leading = _leading(file.tree, {id(node) for node in missed})
     seen: set[Hashable] = set()
-    for node in ast.walk(file.tree):
+    for node in walk(file.tree):
         if not isinstance(node, ast.If):
             continue
-        for part in ast.walk(node.test):
+        for part in walk(node.test):
             key = run.open.get(id(part))
             if key is None or key in seen:
                 continue
-            if any(id(inner) in leading for inner in ast.walk(node)):
+            if any(id(inner) in leading for inner in walk(node)):
                 seen.add(key)
                 yield key, run.decisions[key]
 
 
 def _leading(tree: ast.Module, doors: set[int]) -> set[int]:
     """Return the calls that lead to doors, through functions and methods of the file."""
-    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    calls: dict[str, list[int]] = {}
+    around: dict[int, set[str]] = {}
+    for node in walk(tree):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            calls.setdefault(name, []).append(id(node))
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for inner in walk(node):
+                if isinstance(inner, ast.Call):
+                    around.setdefault(id(inner), set()).add(node.name)
     found = set(doors)
-    wanted: set[str] = set()
-    while True:
-        size = len(found)
-        wanted |= {
-            function.name
-            for function in functions
-            if any(id(inner) in found for inner in ast.walk(function))
-        }
-        for inner in ast.walk(tree):
-            if isinstance(inner, ast.Call):
-                name = getattr(inner.func, "attr", getattr(inner.func, "id", ""))
-                if name in wanted:
-                    found.add(id(inner))
-        if len(found) == size:
-            return found
+    queue = list(doors)
+    followed: set[str] = set()
+    while queue:
+        for name in around.get(queue.pop(), ()):
+            if name not in followed:
+                followed.add(name)
+                more = [call for call in calls.get(name, ()) if call not in found]
+                found.update(more)
+                queue += more
+    return found

@@ -10,6 +10,7 @@ from gradguard.lint import attributes, calls, labels, names, statements, unknown
 from gradguard.lint.carry import carried, derive, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import Frame, Run, truth
+from gradguard.lint.syntax import walk
 from gradguard.lint.values import (
     NONE,
     Class,
@@ -587,7 +588,7 @@ def _of_parameters(run: Run, test: ast.expr, value: Parameters, frame: Frame) ->
     if isinstance(test, ast.Attribute) and test.attr == "requires_grad":
         units = [unit for unit in value.units if unit.frozen is not True]
         return value.like(units=units)
-    grads = any(isinstance(n, ast.Attribute) and n.attr == "grad" for n in ast.walk(test))
+    grads = any(isinstance(n, ast.Attribute) and n.attr == "grad" for n in walk(test))
     if grads:
         return value
     return value.like(part=True)

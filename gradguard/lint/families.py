@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from gradguard.lint import names
 from gradguard.lint.run import Run
+from gradguard.lint.syntax import walk
 from gradguard.lint.values import Class, Function
 
 __all__ = ["stand_in"]
@@ -62,7 +63,7 @@ def _words(nodes: Iterable[ast.AST]) -> set[str]:
     """Return the names of attributes, arguments and entries that code mentions."""
     found: set[str] = set()
     for node in nodes:
-        for inner in ast.walk(node):
+        for inner in walk(node):
             match inner:
                 case ast.Attribute():
                     found.add(inner.attr)

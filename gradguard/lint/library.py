@@ -10,6 +10,7 @@ from gradguard.lint.carry import carried, cut, derive, gather, layer, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.opaque import opaque
 from gradguard.lint.run import Frame, Run, truth
+from gradguard.lint.syntax import walk
 from gradguard.lint.tables import (
     CREATES,
     CUTS,
@@ -908,7 +909,7 @@ def _filter(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -
 def _filtered_parameters(test: Function, value: Parameters) -> Value:
     by_flag = any(
         isinstance(inner, ast.Attribute) and inner.attr == "requires_grad"
-        for inner in ast.walk(test.node)
+        for inner in walk(test.node)
     )
     if by_flag:
         units = [unit for unit in value.units if unit.frozen is not True]

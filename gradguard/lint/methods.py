@@ -9,6 +9,7 @@ from gradguard.lint.carry import carried, cut, derive, gather, layer, units_of
 from gradguard.lint.iteration import elements
 from gradguard.lint.opaque import opaque
 from gradguard.lint.run import ClearAt, Frame, Run
+from gradguard.lint.syntax import walk
 from gradguard.lint.tables import INDEXED, REFERENCE
 from gradguard.lint.values import (
     NONE,
@@ -87,7 +88,7 @@ def _reverses(cls: Class) -> bool:
     return isinstance(method, Function) and any(
         (isinstance(inner, ast.UnaryOp) and isinstance(inner.op, ast.USub))
         or (isinstance(inner, ast.Attribute) and inner.attr in ("neg", "neg_"))
-        for inner in ast.walk(method.node)
+        for inner in walk(method.node)
     )
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from gradguard.core.columns import column
+from gradguard.lint.syntax import walk
 
 __all__ = ["Project", "SourceFile", "Unreadable"]
 
@@ -106,7 +107,7 @@ class SourceFile:
         """First and last rows of the functions."""
         return [
             (node.lineno, node.end_lineno or node.lineno)
-            for node in ast.walk(self.tree)
+            for node in walk(self.tree)
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         ]
 

@@ -9,6 +9,7 @@ from gradguard.lint import attributes, calls, expressions, labels, names
 from gradguard.lint.carry import carried, derive
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import Frame, Run
+from gradguard.lint.syntax import walk
 from gradguard.lint.values import (
     LOCAL,
     Class,
@@ -266,7 +267,7 @@ def _if(run: Run, node: ast.If, frame: Frame) -> str | None:
     taken = main or expressions.decide(run, node.test, frame, otherwise=otherwise)
     if taken and leaves and run.loops:
         run.cut.update(run.asked[asked:])
-    doubt = any(id(part) in run.open for part in ast.walk(node.test))
+    doubt = any(id(part) in run.open for part in walk(node.test))
     run.branches += doubt
     try:
         return execute(run, node.body if taken else node.orelse, frame)

@@ -10,6 +10,7 @@ from gradguard.core.findings import Finding
 from gradguard.lint.checks._common import finding
 from gradguard.lint.run import BackwardAt, ClearAt, StepAt
 from gradguard.lint.story import Story
+from gradguard.lint.syntax import walk
 from gradguard.lint.values import Instance, Parameters, Site, Unit
 
 __all__ = ["check"]
@@ -148,5 +149,5 @@ def _freezes(node: object) -> bool:
             or (inner.attr == "requires_grad" and isinstance(inner.ctx, ast.Store))
         )
         for statement in node.body
-        for inner in ast.walk(statement)
+        for inner in walk(statement)
     )
