@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gradguard.commands.fixing import diff, fix_files, write_atomically
 from gradguard.commands.status import CLEAN, FINDINGS, CannotRun, Output
 from gradguard.config import Config, ConfigError
 from gradguard.core.codes import UnknownCode, catalogue
@@ -95,6 +96,14 @@ def _patterns(
     help="How sure a finding must be.  [default: medium]",
 )
 @click.option("--show-trace", is_flag=True, help="Show the lines by which the gradient goes.")
+@click.option("--fix", is_flag=True, help="Make the changes that are safe.")
+@click.option(
+    "--unsafe-fixes",
+    "unsafe",
+    is_flag=True,
+    help="With --fix or --diff: also changes after which the training gives other numbers.",
+)
+@click.option("--diff", "differ", is_flag=True, help="Show what --fix would change, and stop.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
 @click.option(
     "--jobs",
@@ -117,6 +126,9 @@ def lint(
     force_exclude: bool,
     confidence: str | None,
     show_trace: bool,
+    fix: bool,
+    unsafe: bool,
+    differ: bool,
     exit_zero: bool,
     jobs: int | None,
     no_cache: bool,
@@ -156,8 +168,23 @@ def lint(
     except ConfigError as error:
         raise CannotRun(str(error)) from None
     _warn_of_gaps(sources)
-    findings = lint_sources(sources, jobs=jobs)
-    _write(findings, form, show_trace=show_trace)
+    fixes = fix or differ or form in {"json", "sarif"}
+    findings = lint_sources(sources, jobs=jobs, fixes=fixes)
+    if differ:
+        return _show_changes(sources, findings, unsafe=unsafe, exit_zero=exit_zero)
+    if fix:
+        changed = _changed(sources, findings, unsafe=unsafe)
+        sources.files = [
+            replace(source, content=changed.get(source.path, source.content))
+            if source.content is not None
+            else source
+            for source in sources.files
+        ]
+        findings = lint_sources(sources, jobs=jobs, fixes=fixes)
+    piped = fix and _STDIN in paths
+    if piped:  # Whoever pipes a file through wants it back, and nothing between its lines.
+        click.echo(sources.files[0].content or b"", nl=False)
+    _write(findings, form, show_trace=show_trace, aside=piped)
     counted = any(finding.severity is not Severity.INFO for finding in findings)
     return FINDINGS if counted and not exit_zero else CLEAN
 
@@ -193,9 +220,46 @@ def _remember(path: Path, content: bytes) -> None:
     linecache.cache[str(path)] = (len(content), None, lines, str(path))
 
 
-def _write(findings: Sequence[Finding], form: Format, *, show_trace: bool) -> None:
+def _show_changes(
+    sources: Sources, findings: Sequence[Finding], *, unsafe: bool, exit_zero: bool
+) -> int:
+    """Print what would be changed."""
+    found = False
+    for fixed in fix_files(sources, findings, unsafe=unsafe):
+        found = True
+        # A line that ends in carriage return and line feed is shown as it is.
+        text = diff(fixed, os.path.relpath(fixed.path))
+        click.echo(text.encode("utf-8", "surrogateescape"), nl=False)
+    return FINDINGS if found and not exit_zero else CLEAN
+
+
+def _changed(sources: Sources, findings: Sequence[Finding], *, unsafe: bool) -> dict[Path, bytes]:
+    """Change files, and return what each of those that were changed holds now."""
+    held = {source.path: source.content for source in sources.files}
+    changed: dict[Path, bytes] = {}
+    count = 0
+    for fixed in fix_files(sources, findings, unsafe=unsafe):
+        if held[fixed.path] is None:
+            try:
+                write_atomically(fixed.path, fixed.content)
+            except OSError as error:
+                raise CannotRun(
+                    f"{fixed.path} cannot be written: {error.strerror or error}"
+                ) from None
+            linecache.checkcache(str(fixed.path))
+        else:
+            _remember(fixed.path, fixed.content)
+        changed[fixed.path] = fixed.content
+        count += fixed.count
+    if count:
+        files = f"{len(changed)} file{'s' * (len(changed) > 1)}"
+        click.echo(f"fixed {count} finding{'s' * (count > 1)} in {files}", err=True)
+    return changed
+
+
+def _write(findings: Sequence[Finding], form: Format, *, show_trace: bool, aside: bool) -> None:
     if form != "text":
-        click.echo(render(findings, format=form), nl=False)
+        click.echo(render(findings, format=form), nl=False, err=aside)
         return
     shown = findings if show_trace else [replace(finding, trace=()) for finding in findings]
-    show(shown, console=Output(highlight=False))
+    show(shown, console=Output(highlight=False, stderr=aside))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from gradguard.core.fixes import Fix
 from gradguard.core.layout import finding_lines, plain, rich_lines
 from gradguard.core.notebook import notebook_finding
+from gradguard.core.places import UNKNOWN_PLACE, Location, Place, source_line
 
 __all__ = [
+    "UNKNOWN_PLACE",
     "Confidence",
     "Finding",
     "IsolationError",
@@ -48,44 +50,6 @@ class Confidence(StrEnum):
         """
         ranks = list(Confidence)
         return ranks.index(self) >= ranks.index(least)
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A row and a column in a file, both counted from 1."""
-
-    row: int
-    column: int
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A stretch of source: a file and where in it something starts and ends."""
-
-    filename: str
-    location: Location
-    end_location: Location | None = None
-
-    @property
-    def line(self) -> str:
-        """The source line the place starts on, as it stands; empty if it cannot be read."""
-        return source_line(self.filename, self.location.row)
-
-    @property
-    def source(self) -> str:
-        """The source line the place starts on, without indentation; empty if it cannot be read."""
-        return self.line.strip()
-
-
-def source_line(filename: str, row: int) -> str:
-    """Return a line of a file as it stands; empty if it cannot be read."""
-    try:
-        return linecache.getline(filename, row)
-    except ValueError:  # A name that no file can have.
-        return ""
-
-
-UNKNOWN_PLACE = Place("<unknown>", Location(1, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +95,7 @@ class Finding:
         help: What to write instead, if that is known.
         count: How often it was seen.
         confidence: How sure it is.
+        fix: What makes it go away, if that is one plain change.
     """
 
     code: str
@@ -144,6 +109,7 @@ class Finding:
     help: str | None = field(default=None)
     count: int = 1
     confidence: Confidence = Confidence.HIGH
+    fix: Fix | None = None
 
     @property
     def filename(self) -> str:
@@ -174,7 +140,7 @@ class Finding:
             "model": self.model,
             "count": self.count,
             "help": self.help,
-            "fix": None,
+            "fix": self.fix.to_dict() if self.fix is not None else None,
             "url": None,
             "trace": [step.to_dict() for step in self.trace],
         }
@@ -194,6 +160,7 @@ class Finding:
             data["help"],
             data["count"],
             Confidence(data["confidence"]),
+            Fix.from_dict(data["fix"]) if data["fix"] is not None else None,
         )
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,25 @@ from gradguard.core.merging import merged
 from gradguard.lint.entries import explore
 from gradguard.lint.judge import judge
 from gradguard.lint.project import Project
-from gradguard.lint.story import tell
+from gradguard.lint.story import Story, tell
+from gradguard.lint.values import Flow, Site
 
-__all__ = ["Analysis", "analyse"]
+__all__ = ["Analysis", "Reach", "analyse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a loss, or a term of it, reaches at one of its backward passes.
+
+    Attributes:
+        loss: The loss.
+        place: The file and the rows of the backward pass.
+        parts: The parameters, by where they are kept, each with the model that they belong to.
+    """
+
+    loss: str
+    place: tuple[str, int, int]
+    parts: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +40,14 @@ class Analysis:
     Attributes:
         findings: What was found, in the order of rows; the unsure included.
         imported: The project's files that were looked into on the way.
+        reaches: What every backward pass reaches, in the order in which they ran.
+        misfits: The calls that detach what may be no tensor.
     """
 
     findings: tuple[Finding, ...]
     imported: frozenset[Path]
+    reaches: tuple[Reach, ...] = ()
+    misfits: frozenset[Site] = frozenset()
 
 
 def analyse(path: Path, project: Project, config: Config, deadline: float) -> Analysis:
@@ -59,4 +80,21 @@ def analyse(path: Path, project: Project, config: Config, deadline: float) -> An
         key=lambda one: (one.filename, one.location.row, one.location.column),
     )
     imported = frozenset(p for run in runs for p in run.files if p != file.path)
-    return Analysis(tuple(ordered), imported)
+    reaches = tuple(reach for story in stories for reach in _reaches(story))
+    misfits = frozenset(
+        site for run in runs for kind, site, _ in run.oddities if kind == "detached no tensor"
+    )
+    return Analysis(tuple(ordered), imported, reaches, misfits)
+
+
+def _reaches(story: Story) -> Iterator[Reach]:
+    for event in story.backwards:
+        place = event.site.filename, event.site.row, event.site.end_row
+        yield Reach(story.losses[id(event)], place, _parts(story, event.flow))
+        for name, term in event.terms:
+            yield Reach(name, place, _parts(story, term.flow))
+
+
+def _parts(story: Story, flow: Flow) -> dict[str, str]:
+    of_unit = story.of_unit
+    return {".".join(unit.path): of_unit[unit].name for unit in flow if unit in of_unit}

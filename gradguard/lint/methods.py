@@ -51,6 +51,8 @@ def call_method(
         assert found is not None  # noqa: S101
         events.step(run, found, frame, node)
         return NONE
+    if name == "detach" and not _is_tensor(receiver):
+        run.note("detached no tensor", frame.site(node))
     match receiver:
         case Optimizer():
             return _of_optimizer(run, receiver, name, args, kwargs, frame, node)
@@ -70,6 +72,11 @@ def call_method(
             return _of_text(run, receiver, name, args, frame, node)
         case _:
             return opaque(run, args, kwargs, frame.site(node), name)
+
+
+def _is_tensor(value: Value) -> bool:
+    """Say whether a value is known to be a tensor: what nobody knows may be a tuple of them."""
+    return isinstance(value, Parameters) or (isinstance(value, Data) and not value.unknown)
 
 
 def _applied(

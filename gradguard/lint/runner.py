@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from gradguard.core.codes import catalogue
 from gradguard.core.findings import Finding
 from gradguard.core.suppressions import Suppressions
 from gradguard.lint.files import Source, Sources, project_root
+from gradguard.lint.fixes import FIXABLE, with_fixes
 from gradguard.lint.inspection import Inspection, inspect, source_text, unreadable
 from gradguard.lint.pool import inspect_in_parallel
 from gradguard.lint.project import Project, Unreadable
@@ -26,7 +28,11 @@ _WORTH_A_PROCESS = 200_000
 
 
 def lint_sources(
-    sources: Sources, *, jobs: int | None = None, time_limit: float = TIME_LIMIT
+    sources: Sources,
+    *,
+    jobs: int | None = None,
+    time_limit: float = TIME_LIMIT,
+    fixes: bool = False,
 ) -> list[Finding]:
     """Lint files and return what is to be reported, in the order of files and rows.
 
@@ -34,6 +40,7 @@ def lint_sources(
         sources: What was found to lint.
         jobs: How many processes may work on it; as many as there are processors by default.
         time_limit: Seconds after which a file is given up.
+        fixes: Whether to look for what makes the findings go away.
     """
     files = sources.files
     roots = _roots(files)
@@ -47,10 +54,26 @@ def lint_sources(
         (source, unreadable(source.path, f"cannot be read: {reason}"))
         for source, reason in sources.unreadable
     ]
-    return _reported(
+    reported = _reported(
         [*files, *(source for source, _ in closed)],
         [*inspections, *(inspection for _, inspection in closed)],
     )
+    return _with_fixes(reported, files, roots, time_limit) if fixes else reported
+
+
+def _with_fixes(
+    findings: list[Finding], files: Sequence[Source], roots: Sequence[Path], seconds: float
+) -> list[Finding]:
+    """Return the findings, those with a fix that have one."""
+    sources = {str(source.path): source for source in files}
+    fixed: list[Finding] = []
+    for name, own in itertools.groupby(findings, key=lambda one: one.filename):
+        source = sources.get(name)
+        here = list(own)
+        if source is not None and any(one.code in FIXABLE for one in here):
+            here = with_fixes(here, source, Project(roots), seconds)
+        fixed += here
+    return fixed
 
 
 def _roots(sources: Iterable[Source]) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import Any
 import gradguard
 from gradguard.core.codes import catalogue
 from gradguard.core.findings import Confidence, Finding, Place, Severity
+from gradguard.core.fixes import Fix
 from gradguard.core.flow import FlowMatrix
 from gradguard.report.paths import is_file, uri
 
@@ -112,18 +113,36 @@ def _result(finding: Finding, index: int, mark: str, root: Path | None) -> dict[
             for number, step in enumerate(finding.trace, 1)
         ]
         result["codeFlows"] = [{"threadFlows": [{"locations": steps}]}]
+    if finding.fix is not None and is_file(finding.filename):
+        result["fixes"] = [_fix(finding.filename, finding.fix, root)]
     return result
+
+
+def _fix(filename: str, fix: Fix, root: Path | None) -> dict[str, Any]:
+    replacements = [
+        {
+            "deletedRegion": _region(Place(filename, edit.location, edit.end_location)),
+            "insertedContent": {"text": edit.content},
+        }
+        for edit in fix.edits
+    ]
+    change = {"artifactLocation": _artifact(filename, root), "replacements": replacements}
+    return {"description": {"text": fix.message}, "artifactChanges": [change]}
 
 
 def _location(place: Place, root: Path | None, message: str | None = None) -> dict[str, Any]:
     location: dict[str, Any] = {}
     if is_file(place.filename):
-        path, inside = uri(place.filename, root)
-        artifact = {"uri": path, "uriBaseId": _ROOT} if inside else {"uri": path}
+        artifact = _artifact(place.filename, root)
         location["physicalLocation"] = {"artifactLocation": artifact, "region": _region(place)}
     if message is not None:
         location["message"] = {"text": message}
     return location
+
+
+def _artifact(filename: str, root: Path | None) -> dict[str, str]:
+    path, inside = uri(filename, root)
+    return {"uri": path, "uriBaseId": _ROOT} if inside else {"uri": path}
 
 
 def _region(place: Place) -> dict[str, Any]:

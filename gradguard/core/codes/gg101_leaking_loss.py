@@ -94,6 +94,11 @@ that the loss may train. It does change the foreign model's training if that mod
 the gradient, that is, if the policy is wrong. It also keeps the backward pass from freeing the
 foreign model's graph, so that the same output can serve that model's own loss afterwards.
 
+`gradguard lint --fix` puts the `detach()` behind the expression by which the gradient enters. It
+does so only if the file, analysed again, has lost this finding and won no other one, and every
+loss still reaches what it reached, save for the foreign model. In a function that other code may
+call as well, it asks for `--unsafe-fixes`.
+
 ## References
 
 - Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014: Algorithm 1 updates one network

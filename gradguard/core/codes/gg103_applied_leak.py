@@ -93,6 +93,10 @@ The fix changes training, which is its purpose: results obtained before are not 
 optimizer state saved while the leak was there still carries the foreign gradient; after the fix,
 start it anew or expect some steps in the old direction.
 
+`gradguard lint --fix --unsafe-fixes` puts a `detach()` behind the expression by which the gradient
+enters, where nothing else loses gradient by it. It is unsafe since the step applies other numbers
+from then on, which is its purpose.
+
 ## References
 
 - Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014: Algorithm 1.

@@ -91,6 +91,10 @@ Everything inside the block stops carrying gradient: a call of the trained model
 into it, as the action choice of double Q-learning may be, is cut as well. Where the loss has to
 go *through* the shadow model to a trained one, use `requires_grad_(False)` and not `no_grad`.
 
+`gradguard lint --fix` puts a `detach()` behind the shadow model's output, where every loss goes on
+to reach what it reached, save for the shadow model. It still runs the forward pass with gradient;
+`no_grad` around it saves the memory, too.
+
 ## References
 
 - Mnih et al., "Human-level control through deep reinforcement learning", Nature 518, 2015: the

@@ -73,6 +73,8 @@ Detach the advantage, not `values`: the value loss needs those alive.
 the policy term put there. A shared encoder loses that part too. Weights of the two terms that were
 tuned with the mistake in place may want tuning again.
 
+`gradguard lint --fix --unsafe-fixes` detaches the weight, where nothing else loses gradient by it.
+
 ## References
 
 - Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement

@@ -58,6 +58,9 @@ for _ in range(3):
 The value of the loss stays the same and its gradient changes, which is the purpose. Under `no_grad`
 the forward pass of the target also keeps no activations, so the step needs less memory.
 
+`gradguard lint --fix --unsafe-fixes` detaches the bootstrap value, where nothing else loses
+gradient by it.
+
 ## References
 
 - Baird, "Residual Algorithms: Reinforcement Learning with Function Approximation", ICML 1995: what

@@ -92,6 +92,10 @@ one step. Where gradients are accumulated over micro-batches on purpose, it belo
 first of them and not inside their loop. Code that reads `.grad` after the step, to log norms,
 still finds it there, now with the other loss's spill in it.
 
+`gradguard lint --fix --unsafe-fixes` adds the optimizer's `zero_grad()` right before the backward
+pass, where that removes the finding and the backward pass trains the optimizer's model. Mind
+accumulation that it cannot see.
+
 ## References
 
 - Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014: Algorithm 1.

@@ -1,6 +1,10 @@
 """Run every pair and check that its wrong effect is in `bad.py` and not in `good.py`.
 
-    python tests/lint/pairs/verify.py [NAME ...]
+    python tests/lint/pairs/verify.py [--fixed] [NAME ...]
+
+With `--fixed` the place of `good.py` is taken by `bad.py` as `gradguard lint --fix --unsafe-fixes`
+leaves it, for the pairs for which it has a fix and whose effect is not that of a term: the tracer
+knows terms by their names, and the fix may cut off what is made of them.
 
 Each script runs in a process of its own. The tracer watches the autograd engine and every
 optimizer step, so it judges what happened to `.grad` and to the parameters, not what the source
@@ -13,11 +17,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import json
 import multiprocessing
 import os
 import runpy
+import shutil
 import sys
+import tempfile
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -289,12 +296,39 @@ def judge(truth: dict[str, Any], bad: dict[str, Any], good: dict[str, Any]) -> l
     return wrong
 
 
+def fix(name: str, into: Path) -> bool:
+    """Copy a pair to a folder, with `bad.py` fixed as its `good.py`; say whether it has a fix."""
+    from gradguard.commands.fixing import fix_files
+    from gradguard.lint import Sources, lint_sources
+
+    if "term" in json.loads((HERE / name / "truth.json").read_text()).get("verify", {}):
+        return False
+    shutil.copytree(HERE / name, into)
+    sources = Sources.find([into / "bad.py"])
+    fixed = list(fix_files(sources, lint_sources(sources, jobs=1, fixes=True), unsafe=True))
+    if not fixed:
+        return False
+    (into / "good.py").write_bytes(fixed[0].content)
+    truth = json.loads((into / "truth.json").read_text())
+    old, new = fixed[0].before.splitlines(), fixed[0].after.splitlines()
+    steps = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    rows = {
+        first + n + 1: other + n + 1
+        for _, first, last, other, end in steps
+        for n in range(min(last - first, end - other))
+    }
+    lines = truth["backward_lines"]
+    lines["good"] = [rows[row] for row in lines["bad"] if row in rows]
+    (into / "truth.json").write_text(json.dumps(truth))
+    return True
+
+
 def attempt(job: tuple[str, str]) -> dict[str, dict[str, Any]] | str:
     """Trace one script with its own output thrown away; return what happened, or the error."""
     name, script = job
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         try:
-            return trace(HERE / name, script)
+            return trace(Path(name), script)
         except Exception:  # noqa: BLE001
             return f"{script} fails: {traceback.format_exc(limit=-2)}"
 
@@ -304,7 +338,7 @@ def check(name: str, results: list[Any]) -> list[str]:
     errors = [r for r in results if isinstance(r, str)]
     if errors:
         return errors
-    truth = json.loads((HERE / name / "truth.json").read_text())
+    truth = json.loads((Path(name) / "truth.json").read_text())
     return judge(truth, *results)
 
 
@@ -312,21 +346,31 @@ def main() -> int:
     """Check the pairs that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
+    parser.add_argument("--fixed", action="store_true")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     names = options.names or sorted(p.parent.name for p in HERE.glob("*/truth.json"))
-    jobs = [(name, script) for name in names for script in ("bad.py", "good.py")]
-    # A process for each script, forked after torch was imported: hooks and patches end with it.
-    with multiprocessing.get_context("fork").Pool(options.jobs, maxtasksperchild=1) as pool:
-        runs = pool.map(attempt, jobs, chunksize=1)
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [HERE / name for name in names]
+        if options.fixed:
+            folders = [Path(scratch) / name for name in names if fix(name, Path(scratch) / name)]
+        jobs = [(str(folder), script) for folder in folders for script in ("bad.py", "good.py")]
+        # A process for each script, forked after torch was imported: hooks and patches end with it.
+        with multiprocessing.get_context("fork").Pool(options.jobs, maxtasksperchild=1) as pool:
+            runs = pool.map(attempt, jobs, chunksize=1)
+        return report(folders, runs, verbose=options.verbose)
+
+
+def report(folders: list[Path], runs: list[Any], *, verbose: bool) -> int:
+    """Print what holds; return how the command is to end."""
     failed = 0
-    for name, *results in zip(names, runs[::2], runs[1::2], strict=True):
-        wrong = check(name, results)
+    for folder, *results in zip(folders, runs[::2], runs[1::2], strict=True):
+        wrong = check(str(folder), results)
         failed += bool(wrong)
-        shown = results if options.verbose or wrong else []
-        print("FAIL" if wrong else "ok  ", name, *wrong, *shown, sep="  ")  # noqa: T201
-    print(f"{len(names) - failed} of {len(names)} pairs hold")  # noqa: T201
+        shown = results if verbose or wrong else []
+        print("FAIL" if wrong else "ok  ", folder.name, *wrong, *shown, sep="  ")  # noqa: T201
+    print(f"{len(folders) - failed} of {len(folders)} pairs hold")  # noqa: T201
     return 1 if failed else 0
 
 
