@@ -6,11 +6,11 @@ Exit status: 0 nothing to report, 1 findings, 2 could not run, 130 interrupted.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 
 import click
 
@@ -19,7 +19,7 @@ from gradguard.commands.demo import demo
 from gradguard.commands.lint import lint
 from gradguard.commands.rule import rule
 from gradguard.commands.run import run
-from gradguard.commands.status import CANNOT_RUN, CLEAN, INTERRUPTED
+from gradguard.commands.status import CANNOT_RUN, CLEAN, INTERRUPTED, any_encoding
 
 __all__ = ["main"]
 
@@ -33,8 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "_GRADGUARD_COMPLETE" in os.environ:
         commands.main(prog_name="gradguard")
     try:
-        with _any_encoding():
-            status = _run(list(sys.argv[1:] if arguments is None else arguments))
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        # A program that is run keeps the streams that it would have had.
+        with nullcontext() if words[:1] == ["run"] else any_encoding():
+            status = _run(words)
             if sys.stdout is not None:
                 sys.stdout.flush()
     except BrokenPipeError:
@@ -63,24 +65,6 @@ def _run(arguments: list[str]) -> int:
         traceback.print_exc()
         click.echo("error: gradguard itself failed; please report the lines above", err=True)
         return CANNOT_RUN
-
-
-@contextlib.contextmanager
-def _any_encoding() -> Iterator[None]:
-    """Show a character that the terminal's encoding lacks as ``?`` rather than fail."""
-    changed = [
-        (stream, stream.errors)
-        for stream in (sys.stdout, sys.stderr)
-        if isinstance(stream, io.TextIOWrapper)
-    ]
-    for stream, _ in changed:
-        stream.reconfigure(errors="replace")
-    try:
-        yield
-    finally:
-        for stream, errors in changed:
-            with contextlib.suppress(OSError):
-                stream.reconfigure(errors=errors)
 
 
 def _complain(error: OSError) -> None:

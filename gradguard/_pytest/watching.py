@@ -14,7 +14,7 @@ import pytest
 from gradguard._pytest.failures import VERDICT
 from gradguard._pytest.section import section, write
 from gradguard._pytest.seen import Seen, Summary
-from gradguard.commands.program import when_imported
+from gradguard.commands.imports import when_imported
 from gradguard.config import Config, ConfigError
 from gradguard.core.findings import Finding, IsolationError, Severity
 from gradguard.core.flow import FlowMatrix

@@ -6,18 +6,23 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradguard.commands.program import Program, conclude, interrupt, when_imported
-from gradguard.commands.status import CANNOT_RUN, CLEAN, FINDINGS, CannotRun, Output
+from gradguard.commands.ending import clean_thread_errors, conclude, interrupt
+from gradguard.commands.imports import when_imported
+from gradguard.commands.program import Program
+from gradguard.commands.status import CANNOT_RUN, CLEAN, FINDINGS, CannotRun, Output, any_encoding
 from gradguard.config import Config, ConfigError
 from gradguard.core.findings import Finding, Severity
 from gradguard.core.merging import merged
 from gradguard.core.policy import Policy, PolicyError
 from gradguard.core.suppressions import unsilenced
 from gradguard.report import FORMATS, Format, render, show
+
+if TYPE_CHECKING:
+    from gradguard.runtime.observe.story import Story
 
 __all__ = ["run"]
 
@@ -28,7 +33,48 @@ _FAILS = {
 }
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def _to_write(
+    _context: click.Context, parameter: click.Parameter, path: Path | None
+) -> Path | None:
+    """Refuse a file that cannot be written, before the program has run for hours."""
+    if path is None:
+        return None
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise CannotRun(f"{parameter.opts[0]}: there is no folder `{path.parent}`")
+    if path.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise CannotRun(f"{parameter.opts[0]}: `{path}` cannot be written")
+    # The program may change the working folder.
+    return path.absolute()
+
+
+def _patterns(
+    _context: click.Context, parameter: click.Parameter, given: Sequence[str]
+) -> tuple[str, ...]:
+    """Refuse what is no pattern."""
+    if given:
+        from pathspec import GitIgnoreSpec
+
+        try:
+            GitIgnoreSpec.from_lines(given)
+        except ValueError as error:
+            raise CannotRun(f"{parameter.opts[0]}: {error}") from None
+    return tuple(given)
+
+
+class _OneLine(click.Command):
+    """A command whose complaints about its use are one line each, as all others of it."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the command line."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            told = " ".join(error.format_message().split())
+            raise CannotRun(f"{told} See `gradguard run --help`.") from None
+
+
+@click.command(cls=_OneLine, context_settings={"allow_interspersed_args": False})
 @click.option("-m", "module", is_flag=True, help="TARGET is the name of a module.")
 @click.option(
     "--output-format",
@@ -38,7 +84,11 @@ _FAILS = {
     help="What to write.",
 )
 @click.option(
-    "--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Also write a page."
+    "--html",
+    "page",
+    type=click.Path(path_type=Path),
+    callback=_to_write,
+    help="Also write a page.",
 )
 @click.option(
     "--fail-on",
@@ -50,20 +100,31 @@ _FAILS = {
 @click.option(
     "--policy",
     "policy_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="What each loss may train; `[tool.gradguard.policy]` by default.",
 )
 @click.option(
     "--write-policy",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
+    callback=_to_write,
     help="Write what was seen as a policy to review.",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Stop observing after so many steps.")
 @click.option(
     "--every", type=click.IntRange(min=1), default=1, help="Read every n-th backward of each call."
 )
-@click.option("--include", multiple=True, help="Report only on files that match a pattern.")
-@click.option("--exclude", multiple=True, help="Report nothing on files that match a pattern.")
+@click.option(
+    "--include",
+    multiple=True,
+    callback=_patterns,
+    help="Report only on files that match a pattern, as in .gitignore.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    callback=_patterns,
+    help="Report nothing on files that match a pattern.",
+)
 @click.argument("target")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(
@@ -83,80 +144,115 @@ def run(
 ) -> int:
     """Run a training program unchanged, and report which loss trains which model.
 
-    Exit status: the program's own if it failed; else 1 if there are findings of the severity
-    that --fail-on names, 2 if a declared name was never seen, 0 otherwise.
+    Everything behind TARGET is for the program. Exit status: the program's own if it failed;
+    else 2 if a declared name was never seen, 1 if there are findings of the severity that
+    --fail-on names, 0 otherwise.
     """
+    here = Path.cwd()
     try:
-        config = Config.find(Path.cwd())
+        config = Config.find(here)
         policy = Policy.from_toml(policy_file) if policy_file is not None else config.policy
     except (ConfigError, PolicyError) as error:
         raise CannotRun(str(error)) from None
+    if page is not None:
+        import jinja2  # noqa: F401  Before the program runs for hours.
     program = Program(target, list(arguments), module=module)
+    watch = _Watch(policy, every=every, steps=steps)
     process, out = os.getpid(), sys.stdout
-    observers: list[Any] = []
-
-    def observe() -> None:
-        from gradguard.runtime.observe import Observer
-        from gradguard.runtime.observe.declared import Declared
-
-        observer = Observer(Declared(policy), every=every, steps=steps)
-        observer.begin()
-        observers.append(observer)
-
-    when_imported("torch", observe)
-    ended = program.run()
-    failed = conclude(ended)
+    when_imported("torch", watch.begin)
+    with clean_thread_errors():
+        ended = program.run()
+        failed = conclude(ended)
     if os.getpid() != process:
         return failed
     sys.stdout = out
-    status = CLEAN
-    if observers:
-        from gradguard.runtime.observe.story import tell
-
-        observer = observers[0]
-        observer.end()
-        story = tell(observer)
-        findings = _shown(story.findings, config, include, exclude)
-        _report(findings, story, output_format, page)
-        if write_policy is not None and story.matrix is not None:
-            _write(write_policy, story.policy)
-        if any(finding.severity in _FAILS[fail_on] for finding in findings):
-            status = FINDINGS
-        if story.unresolved:
-            _explain(story)
-            status = CANNOT_RUN
-    elif output_format != "text":
-        click.echo(render([], format=output_format), nl=False)
-    else:
-        click.echo("gradguard: the program did not import torch", err=True)
-    if isinstance(ended, KeyboardInterrupt):
+    with any_encoding():
+        status = watch.end()
+        story = watch.story
+        if story is not None:
+            findings = _shown(story.findings, config, _Scope(here, include, exclude))
+            _report(findings, story, output_format, page)
+            if write_policy is not None:
+                _write(write_policy, story)
+            if any(finding.severity in _FAILS[fail_on] for finding in findings):
+                status = status or FINDINGS
+            if story.unresolved:
+                _explain(story)
+                status = CANNOT_RUN
+        elif output_format != "text":
+            click.echo(render([], format=output_format), nl=False)
         sys.stdout.flush()
+    if isinstance(ended, KeyboardInterrupt):
         interrupt()
     return failed or status
 
 
-def _shown(
-    findings: Sequence[Finding], config: Config, include: Sequence[str], exclude: Sequence[str]
-) -> list[Finding]:
-    from pathspec import GitIgnoreSpec
+class _Watch:
+    """Observes what the program does with torch, from where it imports it to the end."""
 
-    def inside(patterns: Sequence[str], finding: Finding) -> bool:
-        path = Path(finding.filename)
-        name = os.path.relpath(path) if path.is_absolute() else str(path)
-        return GitIgnoreSpec.from_lines(patterns).match_file(name)
+    def __init__(self, policy: Policy | None, *, every: int, steps: int | None) -> None:
+        self._policy, self._every, self._steps = policy, every, steps
+        self._observer: Any = None
+        self.story: Story | None = None
 
+    def begin(self) -> None:
+        from gradguard.runtime.observe import Observer
+        from gradguard.runtime.observe.declared import Declared
+
+        observer = Observer(Declared(self._policy), every=self._every, steps=self._steps)
+        observer.begin()
+        # A child process goes its own way, and nobody would read what it is seen to do.
+        os.register_at_fork(after_in_child=observer.abandon)
+        self._observer = observer
+
+    def end(self) -> int:
+        """Conclude, and return the exit status that a failure to observe asks for."""
+        observer = self._observer
+        if observer is None:
+            _note("the program did not import torch: nothing was observed")
+            return CLEAN
+        from gradguard.runtime.observe.story import tell
+
+        observer.end()
+        self.story = tell(observer)
+        if not observer.reader.passages:
+            _note("no backward pass was seen in this process; child processes are not observed")
+        if observer.failure is not None:
+            _note(f"observing failed and was stopped: {observer.failure}; please report this")
+            return CANNOT_RUN
+        return CLEAN
+
+
+class _Scope:
+    """The files that findings are wanted of."""
+
+    def __init__(self, root: Path, include: Sequence[str], exclude: Sequence[str]) -> None:
+        from pathspec import GitIgnoreSpec
+
+        self._root = root
+        self._include = GitIgnoreSpec.from_lines(include) if include else None
+        self._exclude = GitIgnoreSpec.from_lines(exclude) if exclude else None
+
+    def __contains__(self, filename: str) -> bool:
+        name = os.path.relpath(filename, self._root)
+        return (self._include is None or self._include.match_file(name)) and not (
+            self._exclude is not None and self._exclude.match_file(name)
+        )
+
+
+def _shown(findings: Sequence[Finding], config: Config, scope: _Scope) -> list[Finding]:
     ranks = list(Severity)
     kept = [
         finding
         for finding in merged(unsilenced(findings))
-        if finding.code in config.codes_for(Path(finding.filename))
-        and (not include or inside(include, finding))
-        and not (exclude and inside(exclude, finding))
+        if finding.code in config.codes_for(Path(finding.filename)) and finding.filename in scope
     ]
     return sorted(kept, key=lambda finding: ranks.index(finding.severity))
 
 
-def _report(findings: list[Finding], story: Any, output_format: Format, page: Path | None) -> None:
+def _report(
+    findings: list[Finding], story: Story, output_format: Format, page: Path | None
+) -> None:
     if output_format == "text":
         show(findings, matrix=story.matrix, console=Output(highlight=False))
     else:
@@ -167,25 +263,16 @@ def _report(findings: list[Finding], story: Any, output_format: Format, page: Pa
         save(page, html(findings, matrix=story.matrix, timeline=story.timeline))
 
 
-def _write(path: Path, policy: Policy) -> None:
-    lines = ["[policy]"]
-    for loss, rule in policy.to_dict().items():
-        parts = ", ".join(
-            f"{key} = [{', '.join(_quoted(name) for name in names)}]"
-            for key, names in rule.items()
-            if names
-        )
-        if parts:
-            lines.append(f"{_quoted(loss)} = {{ {parts} }}")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def _write(path: Path, story: Story) -> None:
+    policy = story.matrix.to_policy() if story.matrix is not None else Policy({})
+    path.write_text(policy.to_toml(), encoding="utf-8")
 
 
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+def _note(text: str) -> None:
+    click.echo(f"gradguard: {text}", err=True)
 
 
-def _explain(story: Any) -> None:
+def _explain(story: Story) -> None:
     names = ", ".join(f"`{name}`" for name in story.unresolved)
     losses = ", ".join(f"`{name}`" for name in story.losses) or "none"
     models = ", ".join(f"`{name}`" for name in story.models) or "none"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
+from collections.abc import Iterator
 from typing import IO, Any
 
 import click
 from rich.console import Console
 
-__all__ = ["CANNOT_RUN", "CLEAN", "FINDINGS", "INTERRUPTED", "CannotRun", "Output"]
+__all__ = ["CANNOT_RUN", "CLEAN", "FINDINGS", "INTERRUPTED", "CannotRun", "Output", "any_encoding"]
 
 CLEAN, FINDINGS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
 
@@ -29,3 +32,21 @@ class Output(Console):
     def on_broken_pipe(self) -> None:
         """Say that nobody reads any more."""
         raise BrokenPipeError
+
+
+@contextlib.contextmanager
+def any_encoding() -> Iterator[None]:
+    """Show a character that the terminal's encoding lacks as ``?`` rather than fail."""
+    changed = [
+        (stream, stream.errors)
+        for stream in (sys.stdout, sys.stderr)
+        if isinstance(stream, io.TextIOWrapper) and not stream.closed
+    ]
+    for stream, _ in changed:
+        stream.reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        for stream, errors in changed:
+            with contextlib.suppress(OSError):
+                stream.reconfigure(errors=errors)

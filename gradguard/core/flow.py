@@ -13,7 +13,7 @@ from gradguard.core.judgement import Kind
 from gradguard.core.layout import Role, matrix_lines, plain, rich_lines
 from gradguard.core.ledger import Ledger
 from gradguard.core.notebook import notebook_matrix
-from gradguard.core.policy import Policy
+from gradguard.core.policy import Policy, Rule
 
 __all__ = ["FlowMatrix", "Reach", "Sign", "sign_of"]
 
@@ -125,6 +125,26 @@ class FlowMatrix:
             ledger.post(backward)
         ledger.end()
         return [finding for finding in ledger.findings if finding.code != "GG102"]
+
+    def to_policy(self) -> Policy:
+        """Return what was seen as a contract: each loss trains what it trained, and nothing else.
+
+        What leaked or was spilled on the way is no part of it, and what was starved is: checked
+        against the same program, the contract finds the same. Where nothing was declared or
+        inferred, all that a loss reached is taken to be meant. Review it before it gates anything.
+
+        Example:
+            >>> matrix = FlowMatrix(("loss",), ("critic",), {("loss", "critic"): Reach.REACHED})
+            >>> matrix.to_policy().to_dict()
+            {'loss': {'only': ['critic']}}
+        """
+        rules = {}
+        for loss in self.losses:
+            signs = {model: self.sign(loss, model) for model in self.models}
+            only = [m for m, s in signs.items() if s in (Sign.MEANT, Sign.REACHED, Sign.STARVED)]
+            open_ = [m for m, s in signs.items() if s in (Sign.ZERO, Sign.UNKNOWN)]
+            rules[loss] = Rule(only=frozenset(only), may=frozenset(open_))
+        return Policy(rules)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the matrix as plain data: names, and reach by loss and model."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import json
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -242,6 +243,22 @@ class Policy:
         """Return the policy as the ``[policy]`` table of a policy file."""
         return {loss: rule.to_dict() for loss, rule in self.rules.items()}
 
+    def to_toml(self) -> str:
+        """Return the policy as the text of a policy file, which :meth:`from_toml` reads back.
+
+        Example:
+            >>> print(Policy.parse({"loss['pi']": "actor"}).to_toml(), end="")
+            [policy]
+            "loss['pi']" = { only = ["actor"] }
+        """
+        lines = ["[policy]"]
+        for loss, table in self.to_dict().items():
+            rule = ", ".join(
+                f"{key} = [{', '.join(map(_quoted, names))}]" for key, names in table.items()
+            )
+            lines.append(f"{_key(loss)} = {{ {rule} }}")
+        return "\n".join(lines) + "\n"
+
 
 def matches(name: str, pattern: str) -> bool:
     """Say whether ``pattern`` covers ``name``: the name itself, or an fnmatch pattern over it.
@@ -263,6 +280,16 @@ def suggestion(name: str, known: Collection[str]) -> str:
 
 
 _KEYS = ("only", "must", "may", "never")
+
+
+def _key(name: str) -> str:
+    bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    return name if bare else _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    """Write a text as a basic string of TOML, whose escapes are those of JSON but for one."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _loss(name: object) -> str:

@@ -8,6 +8,7 @@ torch's global step hooks; clears pass the two ``zero_grad`` methods; models are
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import threading
 import warnings
@@ -113,6 +114,9 @@ class Watcher(Protocol):
 _Tap = TypeVar("_Tap", bound=Callable[..., Any])
 
 _lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    # Another thread may hold it where a process forks, and no longer be there to let it go.
+    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 _watchers: tuple[Watcher, ...] = ()
 _undo: list[Callable[[], None]] = []
 _DOOR = "_engine_run_backward"

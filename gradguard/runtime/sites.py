@@ -131,6 +131,11 @@ def site(frame: FrameType | None, depth: int = _DEPTH) -> Site:
     return Site(flat, inner)
 
 
+def is_of_program(frame: FrameType) -> bool:
+    """Say whether a frame runs code that is neither torch's nor gradguard's."""
+    return not _is_internal(frame.f_code.co_filename)
+
+
 def frames_of_program(frame: FrameType | None) -> Iterator[FrameType]:
     """Iterate over the program's own frames outwards from ``frame``."""
     while frame is not None:

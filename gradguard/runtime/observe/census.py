@@ -85,6 +85,8 @@ class Held:
         name: What the program calls it.
         steps: How often it stepped.
         groups: The identities of its parameter groups, which wrappers share.
+        known: How many parameters were known when it had been constructed.
+        frozen: Those of them that did not require gradient then.
     """
 
     ref: weakref.ref[Optimizer]
@@ -96,6 +98,8 @@ class Held:
     signature: tuple[int, ...] = ()
     groups: frozenset[int] = frozenset()
     kind: str = ""
+    known: int | None = None
+    frozen: int = 0
 
 
 class Census:
@@ -243,6 +247,15 @@ class Census:
             held.groups = frozenset(id(group["params"]) for group in groups)
             self.version += 1
         return number
+
+    def constructed(self, number: int) -> None:
+        """Take down what there was to hold when an optimizer had just been constructed."""
+        held = self.optimizers[number]
+        held.known = len(self.parameters)
+        for one, ref in enumerate(self.parameters):
+            parameter = ref()
+            if parameter is not None and not parameter.requires_grad:
+                held.frozen |= 1 << one
 
     def is_held(self, tensor: Tensor) -> bool:
         """Say whether an optimizer was seen to hold a tensor."""

@@ -8,6 +8,8 @@ import linecache
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from gradguard.core.codes import code
 from gradguard.core.columns import place_of, span_of
 from gradguard.core.events import Backward, Clear, Event, Spend
@@ -32,7 +34,8 @@ def facts(told: _Teller, turns: list[list[Event]]) -> list[Finding]:
     unfed = list(_unfed(told, turns))
     found += unfed
     if not unfed:
-        found += _replaced(told)
+        found += list(_left_out(told)) or list(_replaced(told))
+        found += _deaf(told)
     return found
 
 
@@ -146,29 +149,33 @@ def _inside_graph(told: _Teller) -> Iterator[Finding]:
         )
 
 
-def _order(told: _Teller) -> list[int]:
-    order: list[int] = []
+def _fed_steps(told: _Teller) -> list[tuple[int, int]]:
+    """Return the steps in order: whose each is, and the parameters in which it finds something."""
+    steps: list[tuple[int, int]] = []
     for turn, count in told.seen.tape.story():
-        steps = [h.number for h in turn or () if h.what.value == "step"]
-        order += steps * min(count, 3)
-    return order
+        found = [(h.number, h.mask) for h in turn or () if h.what.value == "step"]
+        steps += found * min(count, 3)
+    return steps
 
 
 def _overlapping(told: _Teller) -> Iterator[Finding]:
-    order = _order(told)
+    steps = _fed_steps(told)
     held = told.census.optimizers
     for one in range(len(held)):
         for other in range(one + 1, len(held)):
             common = held[one].mask & held[other].mask & told.reached
             if not common or held[one].groups & held[other].groups:
                 continue
-            turns = [n for n in order if n in (one, other)]
+            turns = [n for n, fed in steps if n in (one, other) and fed & common]
             changes = sum(a != b for a, b in itertools.pairwise(turns))
             if changes < 2:
                 continue
-            model = told.name_of(common)
+            moved = 0
+            for n, fed in steps:
+                moved |= fed & common if n in (one, other) else 0
+            model = told.name_of(moved)
             first, second = told._optimizer(one), told._optimizer(other)
-            place = _made(told, one) or _made(told, other)
+            place = _made(told, other) or _made(told, one)
             if place is not None:
                 yield _finding(
                     "GG202",
@@ -340,7 +347,115 @@ def _replaced(told: _Teller) -> Iterator[Finding]:
                     _made(told, number) or told.passages[0].where.place,
                     model=model,
                     severity=Severity.WARNING,
-                    help="construct the optimizer after the model is complete, or "
-                    "`add_param_group`",
+                    help=_HELD_BY_NOBODY,
                 )
                 return
+
+
+def _left_out(told: _Teller) -> Iterator[Finding]:
+    """Parts that came, or were unfrozen, when the optimizer of their model had been constructed."""
+    if told.seen.oddities.fed_by_hand:
+        return
+    held = 0
+    for one in told.census.optimizers:
+        held |= one.mask
+    stray = told.reached & ~held
+    if not stray:
+        return
+    unlisted = _unlisted(told, held)
+    for number, one in enumerate(told.census.optimizers):
+        place = _made(told, number)
+        if not one.steps or one.known is None or place is None:
+            continue
+        early = (1 << one.known) - 1
+        for root in told.census.branches():
+            if root.bare or not root.mask & one.mask & early:
+                continue
+            reasons = {
+                "came when the optimizer had been constructed": root.mask & stray & ~early,
+                "was unfrozen when the optimizer had been constructed": root.mask
+                & stray
+                & one.frozen,
+                "lies in a plain list or dictionary, where `parameters()` does not look": (
+                    unlisted.get(id(root), 0) & stray
+                ),
+            }
+            for reason, part in reasons.items():
+                if not part or told.is_twin(part):
+                    continue
+                model = told.name_of(part)
+                passage = next(p for p in told.passages if p.arrives & part)
+                loss, name = told.names[passage.number], told._optimizer(number)
+                yield _finding(
+                    "GG203",
+                    f"`{model}`, which `{loss}` reaches, is trained by no optimizer: it {reason}",
+                    place_of_program(passage.where),
+                    loss=loss,
+                    model=model,
+                    severity=Severity.WARNING,
+                    trace=(
+                        TraceStep(place, f"constructs `{name}`"),
+                        TraceStep(place_of_program(passage.where), f"`{loss}` reaches `{model}`"),
+                    ),
+                    help=_HELD_BY_NOBODY,
+                )
+                return
+
+
+_HELD_BY_NOBODY = "construct the optimizer after the model is complete, or `add_param_group`"
+
+
+def _unlisted(told: _Teller, held: int) -> dict[int, int]:
+    """Return what each trained module keeps in plain lists and dictionaries."""
+    found: dict[int, int] = {}
+    for branch in told.census.branches():
+        module = branch.module() if branch.module is not None else None
+        if module is None or not branch.mask & held:
+            continue
+        for value in vars(module).values():
+            kept = list(value.values()) if type(value) is dict else value
+            if not isinstance(kept, list | tuple):
+                continue
+            for one in kept[:256]:
+                inner = told.census.branch(one) if isinstance(one, nn.Module) else None
+                if inner is not None:
+                    found[id(branch)] = found.get(id(branch), 0) | inner.mask
+    return found
+
+
+def _deaf(told: _Teller) -> Iterator[Finding]:
+    """Models that are stepped, that are called only without a graph, and that no loss reaches."""
+    if told.seen.oddities.fed_by_hand or any(p.blind for p in told.passages):
+        return
+    done = 0
+    for branch in sorted(told.census.branches(), key=lambda b: -b.mask.bit_count()):
+        mask = branch.mask
+        if branch.bare or mask & done or mask & told.reached or mask & ~told.trained:
+            continue
+        done |= mask
+        silent = branch.track.silent
+        tensors = told.census.tensors(mask)
+        if silent is None or branch.track.calls or not tensors:
+            continue
+        if not all(one.requires_grad for one in tensors):
+            continue
+        number = next(n for n, h in enumerate(told.census.optimizers) if h.steps and h.mask & mask)
+        passage = next((p for p in told.passages if p.arrives & told.held_with(number)), None)
+        if passage is None or told.is_twin(mask) or told.has_twin(branch):
+            continue
+        model = told.name_of(mask)
+        loss, name = told.names[passage.number], told._optimizer(number)
+        yield _finding(
+            "GG301",
+            f"`{loss}` does not reach `{model}`, which `{name}` holds: it is called without a "
+            "graph",
+            place_of_program(passage.where),
+            loss=loss,
+            model=model,
+            severity=Severity.WARNING,
+            trace=(
+                TraceStep(place_of_program(silent), f"calls `{model}` under `no_grad`"),
+                TraceStep(place_of_program(passage.where), f"`{loss}` runs backward"),
+            ),
+            help=f"look for `no_grad` and a checkpoint around it, or freeze `{model}`",
+        )

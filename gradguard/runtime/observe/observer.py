@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import sys
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -23,9 +26,41 @@ from gradguard.runtime.observe.passages import Passage, Reader
 from gradguard.runtime.observe.tape import Happened, Tape, What
 from gradguard.runtime.observe.visits import Visits
 from gradguard.runtime.proof import has_value
-from gradguard.runtime.sites import Site, site
+from gradguard.runtime.sites import Site, is_of_program, site
 
 __all__ = ["Observer"]
+
+_STANDARD = sysconfig.get_path("stdlib")
+_Given = ParamSpec("_Given")
+_Answer = TypeVar("_Answer")
+
+
+def _careful(
+    otherwise: _Answer,
+) -> Callable[
+    [Callable[Concatenate[Observer, _Given], _Answer]],
+    Callable[Concatenate[Observer, _Given], _Answer],
+]:
+    """Let a mistake of ours end the observation, not the program.
+
+    What a signal handler of the program raises meanwhile is the program's, and reaches it.
+    """
+
+    def wrap(
+        method: Callable[Concatenate[Observer, _Given], _Answer],
+    ) -> Callable[Concatenate[Observer, _Given], _Answer]:
+        @functools.wraps(method)
+        def run(observer: Observer, /, *args: _Given.args, **kwargs: _Given.kwargs) -> _Answer:
+            try:
+                return method(observer, *args, **kwargs)
+            except Exception as error:
+                if not observer.fail(error):
+                    raise
+                return otherwise
+
+        return run
+
+    return wrap
 
 
 class Observer:
@@ -38,6 +73,7 @@ class Observer:
 
     Attributes:
         guarded: Whether a guard of the program's own was active at some backward.
+        failure: What went wrong in here and ended the observation, if anything did.
     """
 
     observes = True
@@ -45,7 +81,7 @@ class Observer:
     def __init__(self, declared: Declared, *, every: int = 1, steps: int | None = None) -> None:
         """Begin with nothing seen."""
         self.census = Census()
-        self.calls: Calls = Visits(self.census)
+        self.calls: Calls = Visits(self.census, self.fail)
         self.reader = Reader(self.census, declared.losses)
         self.tape = Tape()
         self.declared = declared
@@ -57,12 +93,12 @@ class Observer:
         self._pending: dict[Pass, tuple[Passage, Arrivals | None]] = {}
         self._places: dict[tuple[int, ...], int] = {}
         self._lying = 0
-        self._spent = 0
+        self._touched = 0
         self._written: dict[int, int] = {}
         self._active = False
         self.guarded = False
-        self._built: Callable[..., None] | None = None
-        self._after: dict[int, int] = {}
+        self._restore: Callable[[], None] | None = None
+        self.failure: str | None = None
 
     # Installing
 
@@ -70,41 +106,62 @@ class Observer:
         """Install the taps."""
         monitor.attach(self)
         self._active = True
-        self._built = Optimizer.__init__
-        built = self._built
+        built = Optimizer.__init__
         observer = self
 
         @functools.wraps(built)
         def __init__(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:  # noqa: N807
             built(optimizer, *args, **kwargs)
-            observer._constructed(optimizer, built)
+            observer.constructed(optimizer, sys._getframe(1))
+
+        def restore() -> None:
+            if Optimizer.__init__ is __init__:
+                Optimizer.__init__ = built  # type: ignore[method-assign]
 
         Optimizer.__init__ = __init__  # type: ignore[method-assign, assignment]
+        self._restore = restore
 
     def end(self) -> None:
         """Remove the taps."""
         if not self._active:
             return
-        self._active = False
-        if self._built is not None:
-            Optimizer.__init__ = self._built  # type: ignore[method-assign]
-        monitor.detach(self)
+        self.abandon()
         self.tape.close()
 
-    def _constructed(self, optimizer: Optimizer, _: object) -> None:
-        import sys
-
+    def abandon(self) -> None:
+        """Remove the taps, and leave what was seen as it is."""
         if not self._active:
             return
-        frame = sys._getframe(2)
+        self._active = False
+        if self._restore is not None:
+            self._restore()
+        monitor.detach(self)
+
+    def fail(self, error: Exception) -> bool:
+        """End the observation for a mistake that is ours; say whether it is."""
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if any(is_of_program(frame) and not _is_standard(frame) for frame in frames):
+            return False
+        last = frames[-1].f_code
+        self.failure = f"{type(error).__name__}: {error} (in {last.co_qualname})"
+        self.end()
+        return True
+
+    @_careful(None)
+    def constructed(self, optimizer: Optimizer, frame: FrameType) -> None:
+        """Take an optimizer down where it is constructed."""
+        if not self._active:
+            return
         number = self.census.holding(optimizer)
         held = self.census.optimizers[number]
         held.made = site(frame)
         self.census.learn(frame)
+        self.census.constructed(number)
         self.declared.resolve(frame, self.census)
 
     # Backward passes
 
+    @_careful(False)
     def before_backward(self, run: Pass) -> bool:
         """Read a backward pass by its graph."""
         if not run.roots or not self._active:
@@ -135,6 +192,7 @@ class Observer:
         self._pending[run] = passage, arrivals
         return True
 
+    @_careful(None)
     def after_backward(self, run: Pass, error: BaseException | None) -> None:
         """See what a backward pass has really written."""
         pending = self._pending.pop(run, None)
@@ -167,6 +225,7 @@ class Observer:
                 events.insert(0, Happened(What.CLEAR, mask=gone))
             self.tape.extend(key, tuple(events))
         self._lying |= passage.arrives
+        self._touched |= passage.arrives
         return known
 
     # Accounts
@@ -187,8 +246,8 @@ class Observer:
 
     def _cleared(self, mask: int) -> None:
         self._lying &= ~mask
-        self._spent &= ~mask
 
+    @_careful(None)
     def cleared(self, holder: Optimizer | nn.Module) -> None:
         """Take note that the gradients of an optimizer or a module were cleared."""
         if not self._active:
@@ -204,6 +263,7 @@ class Observer:
         if not self.tape.follow(key, step=False):
             self.tape.extend(key, (Happened(What.CLEAR, mask=mask),))
         self._cleared(mask)
+        self._touched &= ~mask
 
     # Steps
 
@@ -212,6 +272,7 @@ class Observer:
         """True if some step under way must be looked at again afterwards."""
         return self._active and (bool(self.oddities.coasting) or self.oddities.wants_after)
 
+    @_careful(None)
     def before_step(self, optimizer: Optimizer, frame: FrameType | None) -> None:
         """Take note of what an optimizer is about to spend."""
         if not self._active:
@@ -230,12 +291,12 @@ class Observer:
         key = ("step", number, where)
         if not self.tape.follow(key, step=True):
             self._new_step(optimizer, number, where, key)
-        self._spent |= self._lying & held.now
         if self._left is not None:
             self._left -= 1
             if self._left <= 0:
                 self.end()
 
+    @_careful(None)
     def after_step(self, optimizer: Optimizer) -> None:
         """See whether a step has moved what no loss put gradient into."""
         self.oddities.stepped(self.census.holding(optimizer))
@@ -252,11 +313,12 @@ class Observer:
             return
         gone = self._gone(self._lying & held.now, values=True)
         self._cleared(gone)
-        events = [Happened(What.STEP, number, held.now, where)]
+        events = [Happened(What.STEP, number, self._lying & held.now, where)]
         if gone:
             events.insert(0, Happened(What.CLEAR, mask=gone))
         self.tape.extend(key, tuple(events))
-        unfed = held.now & ~self._lying
+        # What a loss has put there may well be zero: a mask that is empty, a factor that is zero.
+        unfed = held.now & ~self._touched
         coasting: list[Tensor] = []
         for one in bits(unfed):
             parameter = census.parameters[one]()
@@ -286,3 +348,8 @@ class Observer:
         if len(named) == 1:
             return named[0]
         return optimizer_name(where, type(optimizer).__name__)
+
+
+def _is_standard(frame: FrameType) -> bool:
+    name = frame.f_code.co_filename
+    return name.startswith(_STANDARD) and "site-packages" not in name

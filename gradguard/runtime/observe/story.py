@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import CodeType
 
 from gradguard.core.cases import Case
 from gradguard.core.codes import code
@@ -11,6 +13,7 @@ from gradguard.core.events import Account, Backward, Clear, Deposit, Event, Evid
 from gradguard.core.findings import Finding, Place, TraceStep
 from gradguard.core.flow import FlowMatrix, matrix_of
 from gradguard.core.inference import infer
+from gradguard.core.judgement import judge
 from gradguard.core.ledger import Ledger
 from gradguard.core.policy import Policy, Rule, matches
 from gradguard.core.timeline import Timeline
@@ -19,7 +22,7 @@ from gradguard.runtime.names import loss_names
 from gradguard.runtime.observe.census import Branch, Census, bits, paths, place_of_program
 from gradguard.runtime.observe.declared import written
 from gradguard.runtime.observe.observer import Observer
-from gradguard.runtime.observe.passages import Part, Passage
+from gradguard.runtime.observe.passages import Lead, Part, Passage, Told
 from gradguard.runtime.observe.tape import Happened, What
 from gradguard.runtime.sites import Site, _place
 from gradguard.runtime.trail import follow_call
@@ -120,7 +123,8 @@ class _Teller:
         self._divide()
 
     def _split(self, root: Branch, name: str) -> list[tuple[Branch, str]]:
-        name = root.names[0] if root.names and _nicer(root.names[0], name) else name
+        known = next(_told_apart(root), name)
+        name = known if _nicer(known, name) else name
         signs = self._sign(root.mask)
         parts = [(key, part) for key, part in root.parts]
         covered = 0
@@ -196,7 +200,7 @@ class _Teller:
             behind = self.accounts(part.below(around & part.reach)) - {account}
             held = any(h.mask & mask for h in self.census.optimizers)
             holder = Holder.OPTIMIZER if held else Holder.NOBODY
-            if not held and self._is_twin(mask):
+            if not held and self.is_twin(mask):
                 holder = Holder.SHADOW
             deposits.append(Deposit(account, behind, holder=holder))
         return tuple(deposits)
@@ -216,9 +220,21 @@ class _Teller:
                 around |= own
         return around
 
-    def _is_twin(self, mask: int) -> bool:
+    def held_with(self, optimizer: int) -> int:
+        """Return what an optimizer was seen to hold."""
+        return self.census.optimizers[optimizer].mask
+
+    def has_twin(self, branch: Branch) -> bool:
+        """Say whether a module has the shape of another one that some loss reaches."""
+        return any(
+            other.shape == branch.shape and other.mask & self.reached and not other.bare
+            for other in self.census.branches()
+        )
+
+    def is_twin(self, mask: int) -> bool:
+        """Say whether parameters belong to a copy of what is trained."""
         branches = list(self.census.branches())
-        mine = [b.shape for b in branches if b.shape and b.mask & mask and not b.bare]
+        mine = [b.shape for b in branches if b.shape and b.mask & mask == mask and not b.bare]
         return any(
             b.shape in mine and b.mask & self.trained and not b.mask & mask for b in branches
         )
@@ -277,8 +293,7 @@ class _Teller:
             if rule is not None:
                 rules[self.names[passage.number]] = rule
                 used |= {n for n, r in declared.rules.items() if r is rule}
-                continue
-            for name, told in passage.terms.items():
+            for name, told in self._terms(passage):
                 rule = declared.rules.get(name) or next(
                     (r for n, r in declared.rules.items() if written(n) == name), None
                 )
@@ -291,11 +306,19 @@ class _Teller:
         timeline = Timeline(Policy(rules), [*self.declared, *self.models])
         ledger = self._replay(Policy(rules), turns, whole, terms, timeline)
         ledger.end()
-        self.found += [self._told(case) for case in ledger._cases.by_cause.values()]
+        cases = ledger._cases.by_cause
+        self.found += [self._told(c) for c in cases.values() if not self._told_by_term(c, cases)]
         from gradguard.runtime.observe.facts import facts
 
-        self.found += facts(self, turns)
+        more = facts(self, turns)
+        left_out = {m for f in more if f.code == "GG203" and f.model for m in f.model.split(", ")}
+        # What nobody holds because of such a mistake is no leak into a foreign model.
+        self.found = [
+            f for f in self.found if f.code not in ("GG101", "GG104") or f.model not in left_out
+        ]
+        self.found += more
         names = [*self.declared, *self.models]
+        self._add_terms(ledger, rules)
         matrix = matrix_of(ledger, dict.fromkeys(names))
         unresolved = [n for n in declared if n not in used]
         unresolved += [
@@ -314,6 +337,44 @@ class _Teller:
             names,
             timeline,
         )
+
+    def _terms(self, passage: Passage) -> Iterator[tuple[str, Told]]:
+        """Yield the terms of a loss, without other names of the loss itself."""
+        own = {self.names[passage.number], *self.known_as[passage.number]}
+        return ((name, told) for name, told in passage.terms.items() if name not in own)
+
+    def _told_by_term(self, case: Case, cases: Mapping[tuple[str, str, str], Case]) -> bool:
+        """Say whether what a loss is accused of is told of one of its terms already."""
+        terms = {
+            name
+            for passage in self.passages
+            if self.names[passage.number] == case.finding.loss
+            for name, _ in self._terms(passage)
+        }
+        return any(
+            other.finding.loss in terms
+            and (other.saw, other.finding.model) == (case.saw, case.finding.model)
+            for other in cases.values()
+        )
+
+    def _add_terms(self, ledger: Ledger, rules: dict[str, Rule]) -> None:
+        """Show each term behind its loss, by the rule of the loss unless it has its own."""
+        losses = set(self.names.values())
+        for passage in self.passages:
+            whole = rules.get(self.names[passage.number])
+            for name, told in self._terms(passage):
+                if name in losses or not told.additive:
+                    continue
+                rule = rules.get(name, whole)
+                event = self._backward(passage, name, told.part, rule)
+                seen = ledger.seen.setdefault(name, {})
+                seen |= {
+                    one.deposit.account: one.kind
+                    for one in judge(rule, ledger.models, event).deposits
+                }
+                ledger.last[name] = event
+        order = [n for p in self.passages for n in (self.names[p.number], *p.terms)]
+        ledger.seen = {n: ledger.seen[n] for n in dict.fromkeys(order) if n in ledger.seen}
 
     def _reached_musts(
         self, rules: dict[str, Rule], whole: dict[int, Backward], terms: dict[int, list[Backward]]
@@ -371,8 +432,6 @@ class _Teller:
                 continue
             evidence = self._evidence(passage, finding.loss, finding.model, mask)
             if evidence is not None and evidence.place is not None:
-                from dataclasses import replace
-
                 own = [
                     step for step in finding.trace if step.place != place_of_program(passage.where)
                 ]
@@ -385,25 +444,31 @@ class _Teller:
         return finding
 
     def _evidence(self, passage: Passage, loss: str, model: str, mask: int) -> Evidence | None:
-        best: tuple[int, int] | None = None
-        for own in passage.leads:
-            common = own & mask
-            if common and own & ~mask == 0 and (best is None or common.bit_count() > best[0]):
-                best = common.bit_count(), own
-        if best is None:
+        lead = self._lead(passage, mask)
+        if lead is None:
             return None
-        lead = passage.leads[best[1]][0]
-        steps = [TraceStep(lead.made.place, f"`{model}`'s output, carries gradient")]
-        place: Place = lead.made.place
+        made = lead.made
+        steps = [TraceStep(made.place, f"`{model}`'s output, carries gradient")]
+        place: Place | None = None
         if lead.taken is not None:
             name = next((n for n, m in self.models.items() if m & lead.taken[0]), "")
-            place = _entry(lead.made, lead.taken[1])
-            steps.append(TraceStep(place, f"enters `{name}`, and with it `{loss}`, here"))
+            code_, offset = _entry(made, lead.taken[1])
+            steps.append(
+                TraceStep(_place(code_, offset), f"enters `{name}`, and with it `{loss}`, here")
+            )
+            if self._is_training(code_, passage):
+                place = steps[-1].place
         else:
-            trail = follow_call(lead.made, passage.where, (loss, *self.known_as[passage.number]))
-            if trail is not None and trail.entry.place != place:
-                place = trail.entry.place
-                steps.append(TraceStep(place, f"enters `{loss}` here"))
+            trail = follow_call(made, passage.where, (loss, *self.known_as[passage.number]))
+            entry = trail.entry.place if trail is not None else made.place
+            if entry != made.place:
+                steps.append(TraceStep(entry, f"enters `{loss}` here"))
+            around = next((c for c, _ in made.stack if _spans(c, entry)), None)
+            if around is not None and self._is_training(around, passage):
+                place = entry
+        if self.is_twin(mask):
+            # It should not have been called with gradient at all.
+            place = _mention(made, model)
         reached = (mask & passage.arrives).bit_count()
         steps.append(
             TraceStep(
@@ -411,7 +476,21 @@ class _Teller:
                 f"{reached} of {mask.bit_count()} `{model}` parameters receive gradient",
             )
         )
-        return Evidence(tuple(steps), None, place)
+        return Evidence(tuple(steps), None, place or place_of_program(passage.where))
+
+    def _lead(self, passage: Passage, mask: int) -> Lead | None:
+        """Choose the part of a model whose output is the last to be the model's own."""
+        leads = [(own, lead[0]) for own, lead in passage.leads.items() if own & mask == own]
+        leaving = [one for one in leads if one[1].taken is None or not one[1].taken[0] & mask]
+        best = max(leaving or leads, key=lambda one: one[0].bit_count(), default=None)
+        return best[1] if best is not None else None
+
+    def _is_training(self, code_: CodeType, passage: Passage) -> bool:
+        """Say whether code belongs to the training rather than to the inside of a model."""
+        if any(code_ is one for one, _ in passage.where.stack):
+            return True
+        holder = code_.co_qualname.rpartition(".")[0]
+        return holder not in {branch.kind for branch in self.census.branches()}
 
     def name_of(self, mask: int) -> str:
         """Return the names of the models that hold parameters."""
@@ -419,17 +498,39 @@ class _Teller:
         return ", ".join(found[:3]) or "model"
 
 
-def _entry(made: Site, taken: Site) -> Place:
+def _entry(made: Site, taken: Site) -> tuple[CodeType, int]:
     """Return where an output is taken in, in the function that made it if it is there."""
-    codes = [code for code, _ in made.stack]
-    for code_, offset in taken.stack:
-        if code_ in codes:
-            return _place(code_, offset)
-    return taken.place
+    codes = [code_ for code_, _ in made.stack]
+    return next((one for one in taken.stack if one[0] in codes), taken.stack[0])
+
+
+def _spans(code_: CodeType, place: Place) -> bool:
+    """Say whether a place lies in a function."""
+    rows = [row for _, _, row in code_.co_lines() if row is not None]
+    first, last = min(rows, default=0), max(rows, default=0)
+    return code_.co_filename == place.filename and first <= place.location.row <= last
+
+
+def _mention(made: Site, model: str) -> Place | None:
+    """Return the innermost call on the way to a model that names it, or what holds it."""
+    words = {model, model.rpartition(".")[0]} - {"", "self"}
+    for level in range(len(made.stack)):
+        call = made.call(level)
+        if call is None:
+            continue
+        for node in ast.walk(call.node):
+            if isinstance(node, ast.expr) and ast.unparse(node) in words:
+                return call.place
+    return None
 
 
 def _best(branch: Branch, fallback: str) -> str:
-    return branch.names[0] if branch.names else (branch.kind or fallback)
+    return next(_told_apart(branch), branch.kind or fallback)
+
+
+def _told_apart(branch: Branch) -> Iterator[str]:
+    """Yield the names that say which model it is: inside, every model is `self`."""
+    return (name for name in branch.names if name != "self")
 
 
 def _nicer(name: str, than: str) -> bool:

@@ -34,7 +34,7 @@ class Happened:
     Attributes:
         what: Its kind.
         number: The passage that ran, or the optimizer that stepped.
-        mask: The parameters that were cleared, or that were stepped.
+        mask: The parameters that were cleared, or in which a step finds something.
         where: Where a step was called: an index into the places of steps.
     """
 

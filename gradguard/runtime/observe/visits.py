@@ -28,11 +28,13 @@ class Visits(Calls):
 
     Args:
         census: Where modules are taken down at their first call.
+        fail: Is told of a mistake of ours; says whether it is one.
     """
 
-    def __init__(self, census: Census) -> None:
+    def __init__(self, census: Census, fail: Callable[[Exception], bool]) -> None:
         """Begin without calls."""
         super().__init__(Registry({}))
+        self._fail = fail
         self._census = census
         self._known: dict[int, tuple[weakref.ref[nn.Module], Branch | None, frozenset[int]]] = {}
 
@@ -52,7 +54,12 @@ class Visits(Calls):
         """Run a call of ``module`` and record what it made."""
         known = self._known.get(id(module))
         if known is None or known[0]() is not module:
-            known = self._meet(module, sys._getframe(1))
+            try:
+                known = self._meet(module, sys._getframe(1))
+            except Exception as error:
+                if not self._fail(error):
+                    raise
+                known = weakref.ref(module), None, _NOTHING
         branch = known[1]
         if branch is None or sequence_number is None:
             return original(module, *args, **kwargs)
@@ -60,7 +67,6 @@ class Visits(Calls):
         thread = get_ident()
         if thread in track.inside:
             return original(module, *args, **kwargs)
-        where = site(sys._getframe(1), depth=3)
         track.inside.add(thread)
         before = here.quiet
         if alone and known[2]:
@@ -73,9 +79,11 @@ class Visits(Calls):
             here.quiet = before
             track.inside.discard(thread)
             if end == start:
-                track.silent = where
+                # Acting and evaluating are many calls without a graph.
+                if track.silent is None:
+                    track.silent = site(sys._getframe(1), depth=3)
             else:
-                track.calls.append((start, end, where))
+                track.calls.append((start, end, site(sys._getframe(1), depth=3)))
                 if thread not in track.threads:
                     track.threads.add(thread)
                 if len(track.calls) >= _KEPT:
