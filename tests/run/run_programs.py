@@ -92,12 +92,52 @@ for _ in range(6):
         """
 import torch
 net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
-opt = torch.optim.SGD(net.parameters(), 0.1)  # here
+opt = torch.optim.SGD(net.parameters(), 0.1)
 net[1] = torch.nn.Linear(4, 3)
 for _ in range(3):
     loss = net(torch.randn(8, 3)).square().mean()
     opt.zero_grad()
-    loss.backward()
+    loss.backward()  # here
+    opt.step()
+""",
+    ),
+    "a part in a plain list": (
+        "GG203",
+        """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.parts = [torch.nn.Linear(3, 4), torch.nn.Linear(3, 4)]
+        self.last = torch.nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.last(sum(part(x) for part in self.parts))
+
+
+net = Net()
+opt = torch.optim.SGD(net.parameters(), 0.1)
+for _ in range(3):
+    loss = net(torch.randn(8, 3)).square().mean()
+    opt.zero_grad()
+    loss.backward()  # here
+    opt.step()
+""",
+    ),
+    "a model behind no_grad": (
+        "GG301",
+        """
+import torch
+prompts, head = torch.nn.Linear(3, 4), torch.nn.Linear(4, 1)
+opt = torch.optim.SGD([*prompts.parameters(), *head.parameters()], 0.1)
+for _ in range(3):
+    with torch.no_grad():
+        seen = prompts(torch.randn(8, 3))
+    loss = head(seen).square().mean()
+    opt.zero_grad()
+    loss.backward()  # here
     opt.step()
 """,
     ),

@@ -34,6 +34,7 @@ def ended(folder: Path, *command: str) -> Ended:
         cwd=folder,
         capture_output=True,
         text=True,
+        errors="backslashreplace",
         check=False,
         timeout=120,
     )

@@ -105,7 +105,10 @@ def _assigned(filename: str, attribute: str) -> Iterator[Place]:
 
 
 def _copied(told: _Teller) -> Iterator[Finding]:
-    for target, source, optimizer in told.seen.oddities.copied.values():
+    copied = told.seen.oddities.copied
+    for target, source, optimizer in copied.values():
+        if any(other != target.mask and other & target.mask == target.mask for other in copied):
+            continue
         for passage in told.passages:
             if passage.live & target.mask and passage.live & source.mask:
                 model = told.name_of(target.mask) if not target.names else target.names[0]
@@ -356,13 +359,10 @@ def _left_out(told: _Teller) -> Iterator[Finding]:
     """Parts that came, or were unfrozen, when the optimizer of their model had been constructed."""
     if told.seen.oddities.fed_by_hand:
         return
-    held = 0
-    for one in told.census.optimizers:
-        held |= one.mask
-    stray = told.reached & ~held
+    stray = told.reached & ~told.held
     if not stray:
         return
-    unlisted = _unlisted(told, held)
+    unlisted = _unlisted(told, told.held)
     for number, one in enumerate(told.census.optimizers):
         place = _made(told, number)
         if not one.steps or one.known is None or place is None:
@@ -412,7 +412,9 @@ def _unlisted(told: _Teller, held: int) -> dict[int, int]:
         module = branch.module() if branch.module is not None else None
         if module is None or not branch.mask & held:
             continue
-        for value in vars(module).values():
+        for key, value in vars(module).items():
+            if key.startswith("_"):
+                continue
             kept = list(value.values()) if type(value) is dict else value
             if not isinstance(kept, list | tuple):
                 continue

@@ -67,9 +67,11 @@ class _Teller:
         self.passages = observer.reader.passages
         self.stepped = [held for held in self.census.optimizers if held.steps]
         self.declared = {n: m for n, m in observer.declared.models.items() if m}
-        self.trained = 0
+        self.trained, self.held = 0, 0
         for held in self.stepped:
             self.trained |= held.mask
+        for held in self.census.optimizers:
+            self.held |= held.mask
         self.reached = 0
         for passage in self.passages:
             self.reached |= passage.arrives
@@ -311,10 +313,14 @@ class _Teller:
         from gradguard.runtime.observe.facts import facts
 
         more = facts(self, turns)
-        left_out = {m for f in more if f.code == "GG203" and f.model for m in f.model.split(", ")}
         # What nobody holds because of such a mistake is no leak into a foreign model.
+        left_out = {f.loss for f in more if f.code == "GG203"}
         self.found = [
-            f for f in self.found if f.code not in ("GG101", "GG104") or f.model not in left_out
+            f
+            for f in self.found
+            if f.loss not in left_out
+            or f.code not in ("GG101", "GG104")
+            or self.models.get(f.model or "", 0) & self.held
         ]
         self.found += more
         names = [*self.declared, *self.models]
