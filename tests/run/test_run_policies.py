@@ -74,7 +74,7 @@ def test_a_written_policy_catches_what_breaks_later(tmp_path: Path) -> None:
 
 
 LIFETIMES = '''
-import weakref
+import gc, weakref
 import torch
 torch.manual_seed(0)
 net, head = torch.nn.Linear(8, 8), torch.nn.Linear(8, 1)
@@ -114,6 +114,7 @@ def plainly(x):
 for _ in range(3):
     train(torch.randn(4, 8))
     plainly(torch.randn(4, 8))
+gc.collect()  # The program's own locals() hold themselves.
 assert all(one() is None for one in gone), "something is kept"
 print("nothing outlived its time")
 '''
