@@ -118,14 +118,15 @@ def _main(path: str | None, spec: ModuleSpec | None, loader: object) -> ModuleTy
 
 
 def _require(name: str) -> None:
-    """Refuse a module of which not even the outermost package exists; this imports nothing."""
+    """Refuse what cannot be a module; this imports nothing."""
+    if name.endswith(".py") and Path(name).is_file():
+        raise CannotRun(f"cannot run the program: `{name}` is a file: leave out `-m`")
     try:
         found = importlib.util.find_spec(name.partition(".")[0])
     except (ImportError, ValueError):
         found = None
     if found is None:
-        hint = f"; `{name}` is a file: leave out `-m`" if Path(name).is_file() else ""
-        raise CannotRun(f"cannot run the program: there is no module `{name}`{hint}")
+        raise CannotRun(f"cannot run the program: there is no module `{name}`")
 
 
 def _found(name: str) -> ModuleSpec | None:

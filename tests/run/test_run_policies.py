@@ -95,16 +95,17 @@ def forward(x):
 def train(x):
     loss, big = forward(x)
     mine = locals()
+    opt.zero_grad()
     loss.backward()
     assert mine["loss"] is loss and mine["big"] is big, "the program's own locals() were emptied"
     opt.step()
-    opt.zero_grad()
 
 
 def plainly(x):
     kept, hidden = Big(), net(x)
     loss = head(hidden).square().mean()
     gone.extend([weakref.ref(kept), weakref.ref(hidden), weakref.ref(loss)])
+    opt.zero_grad()
     loss.backward()
     del kept, hidden, loss
     assert all(one() is None for one in gone[-3:]), "reading the frame has kept a variable"

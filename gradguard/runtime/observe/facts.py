@@ -215,8 +215,10 @@ def _shared(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
                 if part is None:
                     continue
                 own = _mask(told, reached)
-                behind = part.whole.below(own) & _mask(told, beyond)
-                back = part.whole.below(_mask(told, beyond)) & own
+                # What it does not step, another optimizer may: then this is a leak.
+                theirs_alone = _mask(told, beyond) & _held_as(told, optimizer)
+                behind = part.whole.below(own) & theirs_alone
+                back = part.whole.below(theirs_alone) & own
                 if behind and not back and (optimizer, through.loss) not in done:
                     done.add((optimizer, through.loss))
                     model = told.name_of(own)
@@ -234,6 +236,11 @@ def _shared(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
 
 def _whole(told: _Teller, loss: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
     return next((p for p in told.passages if told.names[p.number] == loss), None)
+
+
+def _held_as(told: _Teller, name: str) -> int:
+    every = enumerate(told.census.optimizers)
+    return next((held.mask for n, held in every if told._optimizer(n) == name), 0)
 
 
 def _mask(told: _Teller, accounts: object) -> int:
