@@ -222,7 +222,7 @@ class Quiet(Pair):
 def test_step():
     Quiet().step(leak=True)
 """
-    project.write(body.format(comment="# gradguard: ignore[GG101] on purpose"), "test_silenced")
+    project.write(body.format(comment="# gradguard: ignore[GG101] on purpose"), "test_commented")
     project.write(body.format(comment=""), "test_ignored")
     project.write(
         """
