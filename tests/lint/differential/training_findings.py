@@ -18,7 +18,7 @@ from gradguard.core.policy import Policy
 from gradguard.lint import expressions, names
 from gradguard.lint.carry import units_of
 from gradguard.lint.entries import explore
-from gradguard.lint.judge import deduced, intent
+from gradguard.lint.judge import deduced, intent, judge
 from gradguard.lint.project import Project
 from gradguard.lint.run import Frame
 from gradguard.lint.story import tell
@@ -29,6 +29,9 @@ from gradguard.runtime.observe.declared import Declared
 from gradguard.runtime.observe.story import _Teller
 
 __all__ = ["Accusation", "accused_in_source", "accused_live"]
+
+MISSES = frozenset({"GG203", "GG301", "GG302", "GG303"})
+"""Codes of losses that miss what they are after; what they reach instead is no second finding."""
 
 CODES = frozenset({"GG101", "GG103", "GG104", "GG204"})
 
@@ -42,8 +45,9 @@ def accused_live(
     """Run a program under observation.
 
     Returns:
-        What is found; the leaves, by row, of which the gradient was zero throughout, so that
-        nothing is found; and what ended the program early, if anything did.
+        What is found; the leaves, by row, of which nothing is found because the gradient was zero
+        throughout, or because what the loss misses explains what it reaches; and what ended the
+        program early, if anything did.
     """
     # Losses are called what the source calls them.
     linecache.cache[str(PATH)] = (len(source), None, source.splitlines(keepends=True), str(PATH))
@@ -73,28 +77,32 @@ def _accused(
         leaf_of.update((id(tensor), handle) for tensor in tensors)
     teller = _Teller(observer)
     rows: dict[str, set[int]] = {}
-    zero: set[tuple[int, str]] = set()
+    silent: set[tuple[int, str]] = set()
     for passage in teller.passages:
         row = place_of_program(passage.where).location.row
         rows.setdefault(teller.names[passage.number], set()).add(row)
         idle = teller.census.tensors(passage.arrives & ~passage.live)
-        zero |= {(row, leaf_of[id(tensor)]) for tensor in idle if id(tensor) in leaf_of}
+        silent |= {(row, leaf_of[id(tensor)]) for tensor in idle if id(tensor) in leaf_of}
     leaves = {
         name: {leaf_of[id(t)] for t in teller.census.tensors(mask) if id(t) in leaf_of}
         for name, mask in teller.models.items()
     }
+    findings = teller.story().findings
+    for finding in findings:
+        if finding.code in MISSES:
+            silent |= {(row, leaf) for row in rows.get(finding.loss or "", ()) for leaf in handles}
     found = {
         (finding.code, row, leaf)
-        for finding in teller.story().findings
+        for finding in findings
         if finding.code in CODES
         for row in rows.get(finding.loss or "", ())
         for leaf in leaves.get(finding.model or "", ())
     }
-    return found, zero, error
+    return found, silent, error
 
 
 def accused_in_source(source: str, handles: Iterable[str]) -> set[Accusation]:
-    """Return what the linter's ledger concludes by default, the checks aside."""
+    """Return what the linter's ledger concludes by default, but for what the checks explain."""
     project = Project()
     project.hold(PATH, source)
     file = project.file(PATH)
@@ -105,6 +113,7 @@ def accused_in_source(source: str, handles: Iterable[str]) -> set[Accusation]:
         value = expressions.evaluate(run, ast.parse(handle, mode="eval").body, frame)
         leaf_of.update(dict.fromkeys(units_of(value), handle))
     story = tell(run)
+    told = list(judge(story))
     rows: dict[str, set[int]] = {}
     for event in story.backwards:
         rows.setdefault(story.losses[id(event)], set()).add(event.site.row)
@@ -112,6 +121,7 @@ def accused_in_source(source: str, handles: Iterable[str]) -> set[Accusation]:
         (finding.code, row, leaf_of[unit])
         for finding in deduced(story, intent(story))
         if finding.code in CODES
+        and finding in told
         and finding.severity is not Severity.INFO
         and finding.confidence.reaches(Confidence.MEDIUM)
         for model in story.models

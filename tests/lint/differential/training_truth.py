@@ -41,7 +41,8 @@ class Happened:
         leaves: What received gradient, or what the optimizer holds.
         held: Where gradient lay just before.
         behind: For each called leaf that the loss reaches, the reached leaves behind it.
-        unsure: Leaves of which the linter says that it cannot tell.
+        unsure: Leaves of which the linter says that it cannot tell, or whose gradient was zero, so
+            that nothing is seen to lie there.
         blind: True if the linter says that there may be more.
     """
 
@@ -126,12 +127,13 @@ class _Watched:
                 reached = frozenset(
                     name for name, ts in leaves.items() if any(t.grad is not None for t in ts)
                 )
+                idle = reached - self._held(leaves)
             finally:
                 for tensor, old in zip(every, before, strict=True):
                     if old is not None:
                         tensor.grad = old if tensor.grad is None else old + tensor.grad
             behind = self._behind(leaves, nodes, reached)
-            self.events.append(Happened("backward", _row(), reached, held, behind))
+            self.events.append(Happened("backward", _row(), reached, held, behind, idle))
             return result
 
         return run
@@ -253,7 +255,7 @@ def differences(true: list[Happened], told: list[Happened], *, whole: bool = Tru
             yield f"{where}: misses {sorted(missed)}"
         if extra := two.leaves - one.leaves - two.unsure:
             yield f"{where}: wrongly has {sorted(extra)}"
-        open_ |= two.unsure | (one.leaves ^ two.leaves)
+        open_ |= one.unsure | two.unsure | (one.leaves ^ two.leaves)
         if wrong := (one.held ^ two.held) - open_:
             yield f"{where}: gradient lay in {sorted(one.held)}, predicted {sorted(two.held)}"
             open_ |= wrong
