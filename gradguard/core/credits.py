@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from gradguard.core.events import Account, Backward
 from gradguard.core.findings import Place
 from gradguard.core.judgement import Judged, Kind
 from gradguard.core.verdicts import Saw
 
-__all__ = ["Credit", "Credits"]
+__all__ = ["Credit", "Credits", "Snapshot"]
 
 _Key = tuple[str, int]
+Snapshot = tuple[Any, ...]
+"""What lies in the accounts, as a value; points in time are told apart by their order only."""
 
 
 @dataclass(slots=True)
@@ -61,10 +64,15 @@ class Credit:
 
 
 class Credits:
-    """All credits, by account."""
+    """All credits, by account.
+
+    Attributes:
+        now: The time, which goes on by one at every event.
+    """
 
     def __init__(self) -> None:
         """Begin with empty accounts."""
+        self.now = 0
         self._lying: dict[Account, dict[_Key, Credit]] = {}
         self._undo: list[tuple[Credit, int | None, bool]] = []
 
@@ -87,8 +95,9 @@ class Credits:
                 return True
         return False
 
-    def put(self, one: Judged, event: Backward, now: int) -> None:
+    def put(self, one: Judged, event: Backward) -> None:
         """Take a deposit in."""
+        now = self.now
         lying = self._lying.setdefault(one.deposit.account, {})
         key = (event.loss, id(one.kind))
         credit = lying.get(key)
@@ -123,25 +132,53 @@ class Credits:
                 credit.spent_by.discard(optimizer)
         self._undo = []
 
-    def spend_meant(self, optimizer: str, accounts: Iterable[Account]) -> bool:
-        """Let a step spend what lies in accounts, if all was meant and nobody has spent any of it.
-
-        Returns:
-            False if anything else lies there, or nothing in one of them; nothing is spent then.
-        """
-        found: list[Credit] = []
-        for account in accounts:
-            lying = self._lying.get(account)
-            if lying is None:
+    def fresh(self, account: Account) -> bool:
+        """Say whether all that lies in an account was meant and nobody has spent any of it."""
+        for credit in self._lying.get(account, {}).values():
+            if credit.judged.kind is not Kind.MEANT or credit.spent_by:
                 return False
-            for credit in lying.values():
-                if credit.judged.kind is not Kind.MEANT or credit.spent_by:
-                    return False
-                found.append(credit)
-        for credit in found:
-            credit.spent_by.add(optimizer)
-            credit.fresh = None
         return True
+
+    def snapshot(self) -> Snapshot:
+        """Return what lies in the accounts."""
+        credits_ = [credit for lying in self._lying.values() for credit in lying.values()]
+        times = {time for one in credits_ for time in (one.since, one.latest, one.fresh)}
+        rank: dict[int | None, int | None] = {
+            time: number for number, time in enumerate(sorted(filter(None, times)), 1)
+        }
+        rank[None] = None
+        return tuple(
+            (
+                account,
+                tuple(
+                    (
+                        key,
+                        _Same(credit.judged),
+                        credit.loss,
+                        credit.place,
+                        rank[credit.since],
+                        rank[credit.latest],
+                        rank[credit.fresh],
+                        credit.assumed,
+                        frozenset(credit.spent_by),
+                    )
+                    for key, credit in lying.items()
+                ),
+            )
+            for account, lying in self._lying.items()
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Let lie in the accounts what a snapshot says."""
+        self._lying = {}
+        self._undo = []
+        for account, entries in snapshot:
+            lying = self._lying[account] = {}
+            for key, judged, loss, place, since, latest, fresh, assumed, spent_by in entries:
+                lying[key] = Credit(
+                    judged.it, loss, place, since, latest, fresh, assumed, set(spent_by)
+                )
+                self.now = max(self.now, latest)
 
     def split(self, parts: Callable[[Account], Iterable[Account]]) -> None:
         """Move what lies in accounts to the parts into which each has fallen."""
@@ -151,3 +188,18 @@ class Credits:
                 lying = self._lying.setdefault(part, {})
                 for key, credit in entries.items():
                     lying.setdefault(key, replace(credit, spent_by=set(credit.spent_by)))
+
+
+class _Same:
+    """Something that equals nothing but itself, as a part of a value."""
+
+    __slots__ = ("it",)
+
+    def __init__(self, it: Judged) -> None:
+        self.it = it
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.it is other.it
+
+    def __hash__(self) -> int:
+        return id(self.it)

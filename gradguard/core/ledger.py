@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
-from gradguard.core.cases import Case, Cases, Sighting
+from gradguard.core.cases import Cases, Sighting
 from gradguard.core.credits import Credit, Credits
 from gradguard.core.events import (
     Account,
@@ -19,25 +18,15 @@ from gradguard.core.events import (
 )
 from gradguard.core.findings import Finding, Place, TraceStep
 from gradguard.core.hunger import Hunger, Hungers
-from gradguard.core.judgement import Accusation, Judged, Judgement, Kind, judge
+from gradguard.core.judgement import Accusation, Judgement, Kind, judge
 from gradguard.core.policy import Policy
+from gradguard.core.routine import Routine
 from gradguard.core.timeline import Timeline
 from gradguard.core.verdicts import Saw
 
 __all__ = ["Ledger"]
 
 _REMEMBERED = 256
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a backward does to the ledger whenever it comes again as it is."""
-
-    event: Backward
-    deposits: tuple[Judged, ...]
-    kinds: dict[Account, Kind]
-    cases: list[Case]
-    fed: list[Hunger]
 
 
 class Ledger:
@@ -77,15 +66,17 @@ class Ledger:
         self.together: frozenset[str] = frozenset()
         self.timeline: Timeline | None = None
         self._absence = absence
-        self._time = 0
-        self._credits = Credits()
+        self._lying = Credits()
         self._cases = Cases()
         self._hungers = Hungers()
+        self._routine = Routine(self._lying, self._cases, self._hungers, self.last, self.seen)
         self._stepped: set[str] = set()
         self._judgements: dict[int, tuple[Backward, Judgement]] = {}
-        self._plans: dict[int, _Plan] = {}
-        self._known: set[str] = set()
-        self._open = False
+
+    @property
+    def _credits(self) -> Credits:
+        self._routine.leave()
+        return self._lying
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -111,7 +102,7 @@ class Ledger:
             stands: Asked of each fresh accusation by a spend whether the gradient is really
                 there; if it is not, its account counts as cleared.
         """
-        self._time += not joint
+        self._credits.now += not joint
         if self.timeline is not None and landed:
             self._remember(event)
         match event:
@@ -125,72 +116,24 @@ class Ledger:
                 pass
         return []
 
-    def clear(self, accounts: Iterable[Account]) -> None:
-        """Take in that the gradients of accounts were removed or set to zero."""
-        self._time += 1
-        if self.timeline is not None:
-            accounts = frozenset(accounts)
-            self._remember(Clear(accounts))
-        self._credits.clear(accounts)
-
-    def again(  # noqa: C901  One pass over what is known; each step of training waits for it.
-        self, *events: Backward, empty: Callable[[Account], bool] | None = None
+    def again(
+        self, events: Sequence[Event], empty: Callable[[Account], bool] = lambda _: False
     ) -> bool:
-        """Take in the losses of a backward pass if they are the very events of an earlier one.
+        """Take in events, at little cost, if they do what they have done before.
 
         Args:
-            *events: What happened.
-            empty: Says of an account in which something should lie whether its gradients are
-                gone. If given, accounts are cleared accordingly, and what is stale is left to
-                the caller.
+            events: The losses of one backward pass, or a clear, or a step. They are known again by
+                the identity of the sequence.
+            empty: Says of an account whether its gradients are gone; it is cleared then.
 
         Returns:
             False if the events have to be posted, since they may show something new.
         """
-        plans = []
-        lying = self._credits
-        for event in events:
-            plan = self._plans.get(id(event))
-            if plan is None or plan.event is not event:
-                return False
-            plans.append(plan)
-            for one in plan.deposits:
-                account = one.deposit.account
-                if empty is None or account not in lying:
-                    continue
-                if empty(account):
-                    lying.clear((account,))
-                elif one.kind is Kind.MEANT and lying.stale(account):
-                    return False
-        self._time = now = self._time + 1
-        for plan in plans:
-            event = plan.event
-            if self.timeline is not None:
-                self._remember(event)
-            if self.last.get(event.loss) is not event and not event.assumed:
-                self.last[event.loss] = event
-                self.seen[event.loss].update(plan.kinds)
-            for one in plan.deposits:
-                lying.put(one, event, now)
-            for case in plan.cases:
-                case.count += 1
-            for hunger in plan.fed:
-                hunger.feed()
-        return True
-
-    def spent(self, optimizer: str, accounts: Iterable[Account]) -> bool:
-        """Take in a step that spends what was meant for it, for the first time, and nothing else.
-
-        Returns:
-            False if the step is none such and has to be posted.
-        """
-        if optimizer not in self._known or self._open or self._hungers.pending:
+        if not self._routine.again(events, empty):
             return False
-        if not self._credits.spend_meant(optimizer, accounts):
-            return False
-        self._time += 1
         if self.timeline is not None:
-            self._remember(Spend(optimizer, frozenset(accounts)))
+            for event in events:
+                self._remember(event)
         return True
 
     def _remember(self, event: Event) -> None:
@@ -244,9 +187,8 @@ class Ledger:
         """
         self.models = tuple(models)
         self._judgements.clear()
-        self._plans.clear()
-        self._known.clear()
-        self._credits.split(parts)
+        self._routine.forget()
+        self._lying.split(parts)
 
     def end(self) -> list[Sighting]:
         """Judge what could not be judged at a step: models that were starved and never stepped."""
@@ -285,7 +227,7 @@ class Ledger:
             if accusation is not None and not event.assumed:
                 self._see(sightings, accusation, one.deposit, event.place)
             if landed:
-                self._credits.put(one, event, self._time)
+                self._credits.put(one, event)
         for model in judgement.questions:
             accusation = Accusation(Saw.UNKNOWN, event.loss, model, Account((model,)))
             told = Deposit(accusation.account, evidence=_opaque(event.place))
@@ -295,30 +237,8 @@ class Ledger:
         if landed:
             if not event.assumed:
                 self._feed(event, judgement)
-            self._plan(event, judgement)
+            self._routine.plan(event, judgement)
         return list(sightings.values())
-
-    def _plan(self, event: Backward, judgement: Judgement) -> None:
-        """Keep what a backward does to the ledger, if it does the same when it comes again."""
-        self._open = self._cases.open
-        cases: dict[tuple[str, str, str], Case] = {}
-        fed: list[Hunger] = []
-        if not event.assumed:
-            if judgement.questions or any(missed for _, missed in judgement.hungry):
-                return
-            for one in judgement.deposits:
-                if one.accusation is not None:
-                    case = cases[one.accusation.key] = self._cases.by_cause[one.accusation.key]
-                    if case.rank != one.accusation.rank:
-                        return
-            fed = [self._hungers.of(event.loss, model) for model, _ in judgement.hungry]
-        if len(self._plans) >= _REMEMBERED:
-            self._plans.clear()
-        deposits = judgement.deposits
-        kinds: dict[Account, Kind] = {
-            one.deposit.account: one.kind for one in deposits if one.kind is not Kind.OPEN
-        }
-        self._plans[id(event)] = _Plan(event, deposits, kinds, list(cases.values()), fed)
 
     def _see(
         self,
@@ -411,8 +331,7 @@ class Ledger:
         models = {owner for account in event.accounts for owner in account.owners}
         self._stepped.update(models)
         self._cases.close(event.place, trained)
-        self._known.add(event.optimizer)
-        self._open = self._cases.open
+        self._routine.stepped(event.optimizer)
         for loss, model, hunger in self._hungers.waiting():
             if model in models:
                 sightings[loss, model, "starved"] = self._starved(loss, model, hunger, event)

@@ -7,11 +7,10 @@ a call, say which nodes the call made, whatever it returned. Nothing is put on a
 from __future__ import annotations
 
 import sys
-import threading
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable
-from operator import itemgetter
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from threading import get_ident
 from types import FrameType
 from typing import Any
@@ -22,46 +21,86 @@ from torch import nn
 from gradguard.runtime.registry import Registry
 from gradguard.runtime.sites import Site, site
 
-__all__ = ["Calls", "Track", "sequence_number"]
+__all__ = ["Calls", "Inside", "Track", "here", "sequence_number"]
 
 sequence_number: Callable[[], int] | None = getattr(torch._C._autograd, "_get_sequence_nr", None)
 
 _KEPT = 4096
-_end = itemgetter(1)
+_DEPTH = 3
 
 
-class _Here(threading.local):
-    """What this thread is in the middle of."""
+class Inside(frozenset[int]):
+    """What this thread is inside of.
 
-    quiet: frozenset[int] = frozenset()
+    As a set: the modules, by identity, whose calls are part of the call under way.
+
+    Attributes:
+        tracks: The tracks of which a call is under way.
+    """
+
+    __slots__ = ("tracks",)
+    tracks: tuple[Track, ...]
+
+    @classmethod
+    def of(cls, quiet: Iterable[int], tracks: tuple[Track, ...]) -> Inside:
+        """Make one of the modules that are not to be shown, and the tracks."""
+        inside = cls(quiet)
+        inside.tracks = tracks
+        return inside
 
 
-here = _Here()
+_OUTSIDE = Inside.of((), ())
+here: ContextVar[Inside] = ContextVar("gradguard_inside", default=_OUTSIDE)
 
 
 class Track:
     """The calls of one model: intervals of sequence numbers, with the sites they came from.
 
     Attributes:
-        calls: First number of each call, the number after its last, and its site; ascending
-            within a thread.
+        starts: The first number of each call; ascending within a thread.
+        ends: The number after the last of each.
         threads: The threads in which calls have made nodes.
-        inside: The threads in which a call is under way.
         silent: Site of the last call that made no node, as under ``no_grad``.
     """
 
-    __slots__ = ("calls", "inside", "silent", "threads")
+    __slots__ = ("_sites", "ends", "silent", "starts", "threads")
 
     def __init__(self) -> None:
         """Begin without calls."""
-        self.calls: list[tuple[int, int, Site]] = []
+        # Numbers in lists of their own: nothing that the garbage collector has to look at.
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self._sites: list[Site] = []
         self.threads: set[int] = set()
-        self.inside: set[int] = set()
         self.silent: Site | None = None
 
+    def add(self, start: int, end: int, where: Site) -> None:
+        """Take down a call of this thread that made the nodes from ``start`` to before ``end``."""
+        if start == end:
+            self.silent = where
+            return
+        self.starts.append(start)
+        self.ends.append(end)
+        self._sites.append(where)
+        if (thread := get_ident()) not in self.threads:
+            self.threads.add(thread)
+        if len(self.ends) >= _KEPT:
+            for numbers in (self.starts, self.ends, self._sites):
+                del numbers[: _KEPT // 2]
+
+    @property
+    def last(self) -> Site | None:
+        """Where the last call was that made nodes."""
+        return self._sites[-1] if self._sites else None
+
     def since(self, number: int) -> list[tuple[int, int, Site]]:
-        """Return the calls that ended after ``number``, the earliest first."""
-        return self.calls[bisect_right(self.calls, number, key=_end) :]
+        """Return the calls that ended after ``number``, the earliest first.
+
+        Each is the first number of the call, the number after its last, and its site.
+        """
+        first = bisect_right(self.ends, number)
+        parts = self.starts[first:], self.ends[first:], self._sites[first:]
+        return list(zip(*parts, strict=True))
 
 
 class _Unit:
@@ -70,16 +109,16 @@ class _Unit:
     Attributes:
         module: The module.
         tracks: The tracks that its calls belong to.
-        quiet: The modules inside it whose calls are part of its own, once that is asked for.
+        inside: What a call of it is inside of, by the tracks under way when it begins.
     """
 
-    __slots__ = ("module", "quiet", "tracks")
+    __slots__ = ("inside", "module", "tracks")
 
     def __init__(self, module: nn.Module, tracks: tuple[Track, ...]) -> None:
         """Keep what was found; the module is held weakly."""
         self.module = weakref.ref(module)
         self.tracks = tracks
-        self.quiet: frozenset[int] | None = None
+        self.inside: dict[tuple[Track, ...], Inside] = {}
 
 
 class Calls:
@@ -153,55 +192,55 @@ class Calls:
         """
         unit = self._units.get(id(module))
         if unit is None or unit.module() is not module:
-            found = self._tracks_of(module, sys._getframe(1))
-            unit = self._units[id(module)] = _Unit(module, found)
-        thread = get_ident()
+            unit = _Unit(module, self._tracks_of(module, sys._getframe(1)))
+            self._units[id(module)] = unit
         tracks = unit.tracks
-        for track in tracks:
-            if thread in track.inside:
-                tracks = tuple([track for track in tracks if thread not in track.inside])
-                break
+        before = here.get()
+        if before.tracks:
+            tracks = tuple([track for track in tracks if track not in before.tracks])
         if not tracks or sequence_number is None:
             return original(module, *args, **kwargs)
-        where = site(sys._getframe(1))
-        for track in tracks:
-            track.inside.add(thread)
-        before = here.quiet
+        # The innermost frame is the tap's.
+        where = site(sys._getframe(2), _DEPTH)
         if alone:
-            here.quiet = unit.quiet if unit.quiet is not None else self._inside(module, unit)
+            found = unit.inside.get(before.tracks)
+            now = found if found is not None else self._inside(module, unit, before)
+        else:
+            now = Inside.of(before, before.tracks + tracks)
+        here.set(now)
         start = sequence_number()
         try:
             return original(module, *args, **kwargs)
         finally:
             end = sequence_number()
-            here.quiet = before
+            here.set(before)
             for track in tracks:
-                track.inside.discard(thread)
-                if end == start:
-                    track.silent = where
-                    continue
-                track.threads.add(thread)
-                track.calls.append((start, end, where))
-                if len(track.calls) >= _KEPT:
-                    del track.calls[: _KEPT // 2]
+                track.add(start, end, where)
 
-    def _inside(self, module: nn.Module, unit: _Unit) -> frozenset[int]:
-        """Return the modules whose calls within a call of ``module`` are part of it."""
-        tracks = set(unit.tracks)
-        unit.quiet = frozenset(
+    def _inside(self, module: nn.Module, unit: _Unit, before: Inside) -> Inside:
+        """Return what a call is inside of: modules that belong to no other track are its part."""
+        tracks = {*before.tracks, *unit.tracks}
+        quiet = [
             id(inner)
             for inner in module.modules()
             if tracks.issuperset(self._tracks_of(inner, None))
-        )
-        return unit.quiet
+        ]
+        now = unit.inside[before.tracks] = Inside.of(quiet, tuple(tracks))
+        return now
 
-    def offsets(self, first: int, last: int) -> tuple[Any, ...]:
-        """Return where the calls since ``first`` lie relative to ``last``: equal in equal loops."""
-        found: list[Any] = []
+    def edges(self, number: int) -> tuple[list[int], list[Any]]:
+        """Return where the calls that ended after ``number`` begin and end.
+
+        Returns:
+            These numbers, model by model; and for each model, how many of its calls there are and
+            how many threads have called it.
+        """
+        numbers: list[int] = []
+        counts: list[Any] = []
         for name, track in self.tracks.items():
-            for start, end, _ in reversed(track.calls):
-                if end <= first:
-                    break
-                found += (last - start, last - end)
-            found += (name, len(track.threads))
-        return tuple(found)
+            ends = track.ends
+            first = bisect_right(ends, number)
+            numbers += track.starts[first:]
+            numbers += ends[first:]
+            counts += (name, len(ends) - first, len(track.threads))
+        return numbers, counts

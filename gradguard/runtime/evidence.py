@@ -166,8 +166,8 @@ def absent(model: str, loss: str, calls: Calls) -> Evidence:
     uncalled = f"`{model}` is not called in the forward of `{loss}`"
     if track is None:
         return Evidence(help=uncalled)
-    if track.calls:
-        step = TraceStep(track.calls[-1][2].place, f"`{model}`'s output, carries gradient")
+    if track.last is not None:
+        step = TraceStep(track.last.place, f"`{model}`'s output, carries gradient")
         text = f"its output does not enter `{loss}`: look for `detach`, `.data` and `no_grad`"
         return Evidence((step,), text)
     if track.silent is not None:

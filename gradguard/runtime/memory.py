@@ -137,7 +137,18 @@ class Memory:
         foreign: What foreign losses reach.
     """
 
-    __slots__ = ("_leaves", "_marks", "_offsets", "_shape", "_span", "_trains", "events", "foreign")
+    __slots__ = (
+        "_counts",
+        "_edges",
+        "_leaves",
+        "_marks",
+        "_root",
+        "_shape",
+        "_span",
+        "_trains",
+        "events",
+        "foreign",
+    )
 
     def __init__(
         self,
@@ -158,13 +169,20 @@ class Memory:
         self._marks = _placed(marks, nodes)
         numbers, _ = graph.numbered if foreign else ([], [])
         self._span = _number(graph.roots) - numbers[0] if numbers else None
-        self._offsets = self._measure(graph.roots, calls)
+        self._root = _number(graph.roots)
+        self._edges, self._counts = self._measure(self._root, calls)
 
-    def _measure(self, roots: Sequence[Node], calls: Calls) -> tuple[Any, ...]:
+    def _measure(self, root: int, calls: Calls) -> tuple[list[int], list[Any]]:
+        return calls.edges(root - self._span) if self._span is not None else ([], [])
+
+    def _as_far(self, root: int, calls: Calls) -> bool:
+        """Say whether the models' calls lie at the same distances from the root as before."""
         if self._span is None:
-            return ()
-        root = _number(roots)
-        return calls.offsets(root - self._span, root)
+            return True
+        edges, counts = self._measure(root, calls)
+        return counts == self._counts and edges == list(
+            map((root - self._root).__add__, self._edges)
+        )
 
     def fits(self, roots: Sequence[Node], calls: Calls, marks: Mapping[str, Node]) -> bool:
         """Say whether the graph below ``roots`` is the same again."""
@@ -175,7 +193,7 @@ class Memory:
         return (
             all(map(is_, leaves, map(call, self._leaves)))
             and list(map(_trains, leaves)) == self._trains
-            and self._measure(roots, calls) == self._offsets
+            and self._as_far(_number(roots), calls)
             and _placed(marks, nodes) == self._marks
         )
 

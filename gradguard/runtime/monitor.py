@@ -97,9 +97,8 @@ class Watcher(Protocol):
         """Be told that a backward pass has run, or failed."""
 
     @property
-    def coasting(self) -> bool:
+    def coasting(self) -> object:
         """True if some step under way must be looked at again afterwards."""
-        ...
 
     def before_step(self, optimizer: Optimizer, frame: FrameType | None) -> None:
         """Be told that an optimizer is about to spend its gradients; raise to refuse it."""
@@ -238,14 +237,14 @@ def _door(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _call(original: Callable[..., Any]) -> Callable[..., Any]:
-    compiling = torch.compiler.is_dynamo_compiling
+    compiling, inside = torch.compiler.is_dynamo_compiling, here.get
     replaces = original is nn.Module._wrapped_call_impl
 
     @functools.wraps(original)
     def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         if compiling():
             return original(self, *args, **kwargs)
-        if id(self) in here.quiet:
+        if id(self) in inside():
             if replaces and self._compiled_call_impl is None:
                 # What torch's own wrapper does: the calls inside a model shall cost no more.
                 return self._call_impl(*args, **kwargs)
@@ -295,7 +294,9 @@ def _before_step(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
     if kwargs or len(args) > 1:
         closure = kwargs.get("closure") or next((arg for arg in args[1:] if callable(arg)), None)
     if closure is None:
-        _tell_step(optimizer, frame)
+        with _lock:
+            for watcher in _watchers:
+                watcher.before_step(optimizer, frame)
         return None
     # A step with a closure spends what the closure's last backward leaves: judge there, before
     # the optimizer reads it.
@@ -309,16 +310,12 @@ def _closure(optimizer: Optimizer, closure: Callable[[], Any]) -> Callable[[], A
     @functools.wraps(closure)
     def evaluated() -> Any:
         result = closure()
-        _tell_step(optimizer, sys._getframe(1))
+        with _lock:
+            for watcher in _watchers:
+                watcher.before_step(optimizer, sys._getframe(1))
         return result
 
     return evaluated
-
-
-def _tell_step(optimizer: Optimizer, frame: FrameType | None) -> None:
-    with _lock:
-        for watcher in _watchers:
-            watcher.before_step(optimizer, frame)
 
 
 def _after_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gradguard.core.events import Account, Holder
+from gradguard.core.events import Account, Clear, Holder, Spend
 from gradguard.core.judgement import OTHERS
 from gradguard.runtime.models import Model
 
@@ -24,12 +25,24 @@ class _Holding:
         self.name = name
         self.signature = signature(optimizer)
         self.ids = frozenset(id(p) for group in optimizer.param_groups for p in group["params"])
-        self.accounts: frozenset[Account] = frozenset()
+        self.hold(())
+
+    def hold(self, accounts: Iterable[Account]) -> None:
+        """Take note of the accounts that the parameters lie in.
+
+        What the optimizer does to them is made once, so that it is known again.
+        """
+        self.accounts = frozenset(accounts)
+        self.clear = (Clear(self.accounts),)
+        self.spend = (Spend(self.name, self.accounts),) if self.name is not None else ()
 
 
-def signature(optimizer: Optimizer) -> tuple[int, ...]:
+_parameters = itemgetter("params")
+
+
+def signature(optimizer: Optimizer) -> list[int]:
     """Return what changes when an optimizer is given other parameters."""
-    return tuple([len(group["params"]) for group in optimizer.param_groups])
+    return list(map(len, map(_parameters, optimizer.param_groups)))
 
 
 class Registry:
@@ -128,8 +141,7 @@ class Registry:
             self.members.setdefault(self.accounts[keys[cell]], []).append(ref)
             self._of[key] = (ref, keys[cell])
         for holding in self._holdings.values():
-            accounts = (self.accounts[self._of[key][1]] for key in holding.ids if key in self._of)
-            holding.accounts = frozenset(accounts)
+            holding.hold(self.accounts[self._of[key][1]] for key in holding.ids if key in self._of)
 
     def _trees(self) -> dict[int, list[str]]:
         """Say for each module, by identity, of which models it is a part."""
@@ -260,6 +272,7 @@ class Registry:
             shown = found()
             number = sum(other.split(" (")[0] == shown for other in taken)
             holding.name = f"{shown} ({number + 1})" if number else shown
+            holding.hold(holding.accounts)
         return holding.name
 
     def holder(self, account: Account) -> Holder:

@@ -29,6 +29,7 @@ from gradguard.core.findings import UNKNOWN_PLACE, Location, Place
 __all__ = ["Expression", "Site", "site"]
 
 _DEPTH = 6
+_KEPT, _KEPT_ALIKE = 4096, 64
 _OWN = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 _EXAMPLES = f"{_OWN}reference{os.sep}"
 _PLUMBING = frozenset({contextlib.__file__, functools.__file__, threading.__file__})
@@ -60,15 +61,21 @@ class Site:
     Args:
         flat: The program's code objects and instruction offsets in turn, innermost first.
         inner: The innermost library function that the program called.
+        raw: The same of all frames that were looked at, by which the site is recognised.
+
+    Attributes:
+        key: Identifies the call sites of the whole stack.
+        raw: What the site is recognised by.
     """
 
-    __slots__ = ("_flat", "_inner", "_key")
+    __slots__ = ("_flat", "_inner", "key", "raw")
 
-    def __init__(self, flat: list[Any], inner: CodeType | None) -> None:
+    def __init__(self, flat: list[Any], inner: CodeType | None, raw: list[Any]) -> None:
         """Keep what was taken."""
         self._flat = flat
         self._inner = inner
-        self._key: tuple[int, ...] | None = None
+        self.key: tuple[int, ...] = (*map(id, flat[::2]), *flat[1::2])
+        self.raw = raw
 
     @property
     def door(self) -> str:
@@ -80,15 +87,6 @@ class Site:
         """Code objects of the program with the offset of the instruction that was running."""
         flat = self._flat
         return tuple(zip(flat[::2], flat[1::2], strict=True))
-
-    @property
-    def key(self) -> tuple[int, ...]:
-        """Identify the call sites of the whole stack."""
-        key = self._key
-        if key is None:
-            flat = self._flat
-            key = self._key = (*map(id, flat[::2]), *flat[1::2])
-        return key
 
     @property
     def place(self) -> Place:
@@ -104,31 +102,65 @@ class Site:
         return Expression.at(code.co_filename, span) if span is not None else None
 
 
+_taken: dict[tuple[int, int, int], list[Site]] = {}
+"""Sites by depth, identity of the innermost code object and offset; they keep the code objects."""
+
+
 def site(frame: FrameType | None, depth: int = _DEPTH) -> Site:
     """Take the site of ``frame``, skipping torch's and gradguard's own frames.
 
+    The same stack gives the same object, so that sites can be compared by identity.
+
     Args:
         frame: Where to begin; outer frames follow.
-        depth: How many of the program's frames to take.
+        depth: How many of the program's frames to take, as far as they lie within the
+            ``depth + 2`` innermost frames.
     """
-    known = _internal
+    first = frame
+    raw: list[Any] = []
+    for _ in _LEVELS[depth]:
+        if frame is None:
+            break
+        raw += (frame.f_code, frame.f_lasti)
+        frame = frame.f_back
+    if not raw:
+        return _NOWHERE
+    key = (depth, id(raw[0]), raw[1])
+    known = _taken.get(key)
+    if known is not None:
+        for one in known:
+            if one.raw == raw:
+                return one
+    return _take(first, depth, raw, key)
+
+
+_LEVELS = [range(depth + 2) for depth in range(_DEPTH + 1)]
+_NOWHERE = Site([], None, [])
+
+
+def _take(frame: FrameType | None, depth: int, raw: list[Any], key: tuple[int, int, int]) -> Site:
+    """Take a site that was not met before."""
     inner: CodeType | None = None
     flat: list[Any] = []
-    while frame is not None:
-        code = frame.f_code
-        try:
-            internal = known[code.co_filename]
-        except KeyError:
-            internal = _is_internal(code.co_filename)
-        if not internal:
-            flat += (code, frame.f_lasti)
-            depth -= 1
-            if not depth:
-                break
+    for code, offset in zip(raw[::2], raw[1::2], strict=True):
+        if not _is_internal(code.co_filename):
+            flat += (code, offset)
         elif not flat:
             inner = code
-        frame = frame.f_back
-    return Site(flat, inner)
+    if flat:
+        found = Site(flat[: 2 * depth], inner, raw)
+        if len(_taken) >= _KEPT:
+            _taken.clear()
+        known = _taken.setdefault(key, [])
+        known.insert(0, found)
+        del known[_KEPT_ALIKE:]
+        return found
+    # So deep within libraries that what was looked at does not tell the program's stacks apart.
+    for outer in frames_of_program(frame):
+        flat += (outer.f_code, outer.f_lasti)
+        if len(flat) >= 2 * depth:
+            break
+    return Site(flat, inner, raw)
 
 
 def is_of_program(frame: FrameType) -> bool:

@@ -49,16 +49,11 @@ class Steps:
     def before(self, optimizer: Optimizer, frame: FrameType | None) -> None:
         """Judge what an optimizer is about to spend, before any parameter moves."""
         watch = self._watch
-        holding = watch.registry.holding(optimizer)
-        accounts = holding.accounts
-        if not accounts:
+        ledger, balance, registry = watch.ledger, watch.balance, watch.registry
+        holding = registry.holding(optimizer)
+        if not holding.accounts:
             return
-        ledger, balance = watch.ledger, watch.balance
-        if (
-            holding.name is not None
-            and not any(watch.registry.empty(account) for account in accounts)
-            and ledger.spent(holding.name, accounts)
-        ):
+        if holding.spend and ledger.again(holding.spend, registry.empty):
             return
         event = self._event(optimizer, site(frame, depth=1))
         balance.sweep(event.accounts)
@@ -94,19 +89,19 @@ class Steps:
 
     def cleared(self, holder: Optimizer | nn.Module) -> None:
         """Take note that the gradients of an optimizer or a module were cleared."""
-        watch = self._watch
+        ledger, registry = self._watch.ledger, self._watch.registry
         if isinstance(holder, Optimizer):
-            watch.ledger.clear(watch.registry.holding(holder).accounts)
+            ledger.again(registry.holding(holder).clear)
             return
-        held = watch.ledger.holding(watch.registry.accounts)
+        held = ledger.holding(registry.accounts)
         inside = {id(parameter) for parameter in holder.parameters()} if held else set()
         whole = [
             account
             for account in held
-            if all(id(p) in inside for p in watch.registry.parameters(account))
+            if all(id(p) in inside for p in registry.parameters(account))
         ]
         if whole:
-            watch.ledger.post(Clear(frozenset(whole)))
+            ledger.post(Clear(frozenset(whole)))
 
     def _event(self, optimizer: Optimizer, where: Site) -> Spend:
         registry = self._watch.registry

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from types import FrameType
-
-from torch import nn
-from torch.optim import Optimizer
 
 from gradguard.core.cases import Sighting
 from gradguard.core.events import Account, Clear
@@ -21,7 +17,6 @@ from gradguard.runtime.calls import Calls
 from gradguard.runtime.evidence import absent
 from gradguard.runtime.learn import Learner
 from gradguard.runtime.losses import Losses
-from gradguard.runtime.monitor import Pass
 from gradguard.runtime.passes import Passes
 from gradguard.runtime.proof import Docket
 from gradguard.runtime.registry import Registry
@@ -73,6 +68,10 @@ class Watch:
         self.zero: set[tuple[str, str]] = set()
         self._passes = Passes(self)
         self._steps = Steps(self)
+        # What the taps call, without a detour: every step of training waits for it.
+        self.before_backward, self.after_backward = self._passes.before, self._passes.after
+        self.before_step, self.after_step = self._steps.before, self._steps.after
+        self.cleared, self.coasting = self._steps.cleared, self._steps.coasting
         self._warns = on_violation == "warn"
         self._strict = strict
         self._unmatched: set[str] = set()
@@ -92,31 +91,6 @@ class Watch:
     def end(self) -> None:
         """Judge what no step has judged; raise if that is how the guard acts."""
         self.act(self.ledger.end(), Moment.BEFORE_STEP)
-
-    def before_backward(self, run: Pass) -> bool:
-        """Judge a backward pass by its graph before it writes anything."""
-        return self._passes.before(run)
-
-    def after_backward(self, run: Pass, error: BaseException | None) -> None:
-        """See what a backward pass has really written, and put back what it must not have."""
-        self._passes.after(run, error)
-
-    @property
-    def coasting(self) -> bool:
-        """True if some step under way must be looked at again afterwards."""
-        return bool(self._steps.coasting)
-
-    def before_step(self, optimizer: Optimizer, frame: FrameType | None) -> None:
-        """Judge what an optimizer is about to spend, before any parameter moves."""
-        self._steps.before(optimizer, frame)
-
-    def after_step(self, optimizer: Optimizer) -> None:
-        """See whether a step has moved what no loss put gradient into."""
-        self._steps.after(optimizer)
-
-    def cleared(self, holder: Optimizer | nn.Module) -> None:
-        """Take note that the gradients of an optimizer or a module were cleared."""
-        self._steps.cleared(holder)
 
     def act(self, sightings: Sequence[Sighting], moment: Moment) -> None:
         """Warn of what is fresh, and raise what is due at ``moment``."""

@@ -47,10 +47,10 @@ def test_what_repeats_itself_is_kept_as_well() -> None:
     """The short ways of the ledger leave nothing out."""
     ledger, timeline = opened()
     for _ in range(3):
-        ledger.clear([CRITIC])
-        if not ledger.again(MEANT):
+        assert ledger.again([Clear(frozenset({CRITIC}))])
+        if not ledger.again([MEANT]):
             ledger.post(MEANT)
-        if not ledger.spent("critic_opt", {CRITIC}):
+        if not ledger.again([Spend("critic_opt", frozenset({CRITIC}))]):
             ledger.post(Spend("critic_opt", frozenset({CRITIC}), STEP))
     happened = [Happening.CLEAR, Happening.DEPOSIT, Happening.SPEND]
     assert [entry.what for entry in timeline.entries] == 3 * happened
@@ -61,7 +61,7 @@ def test_clears_that_follow_each_other_are_one() -> None:
     """Two optimizers cleared in turn are one moment of the loop."""
     ledger, timeline = opened()
     ledger.post(Clear(frozenset({CRITIC}), STEP))
-    ledger.clear([GENERATOR])
+    ledger.again([Clear(frozenset({GENERATOR}))])
     [entry] = timeline.entries
     assert set(entry.models) == {"critic", "generator"}
     assert entry.place == STEP
@@ -79,12 +79,12 @@ def test_a_full_timeline_is_let_go_of() -> None:
     ledger, timeline = opened(limit=2)
     for _ in range(5):
         ledger.post(MEANT)
-        ledger.clear([CRITIC])
+        ledger.again([Clear(frozenset({CRITIC}))])
     assert len(timeline.entries) == 2
     assert ledger.timeline is None
 
 
-@pytest.mark.parametrize("post", [Ledger.post, lambda ledger, event: ledger.again(event)])
+@pytest.mark.parametrize("post", [Ledger.post, lambda ledger, event: ledger.again([event])])
 def test_findings_do_not_depend_on_a_timeline(post: Callable[..., object]) -> None:
     """Watching changes nothing of what is found and how often."""
     watched, _ = opened()

@@ -260,7 +260,7 @@ class Reader:
         found = []
         here = {get_ident()}
         for branch in self._census.branches():
-            if not branch.track.calls:
+            if branch.track.last is None:
                 continue
             made: dict[Node, tuple[int, Site]] = {}
             for start, end, where in branch.track.since(numbers[0]):

@@ -411,7 +411,7 @@ class _Teller:
         numbers = {turn: n for n, turn in enumerate(self.seen.tape.turns())}
         for turn, count in self.seen.tape.story():
             if turn is None:
-                ledger.clear([account for _, account in self.atoms])
+                ledger.post(Clear(frozenset(account for _, account in self.atoms)))
                 continue
             for _ in range(min(count, _REPEATS)):
                 for event in turns[numbers[turn]]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
-from threading import get_ident
 from types import FrameType
 from typing import Any
 
 from torch import nn
 
-from gradguard.runtime.calls import Calls, Track, here, sequence_number
+from gradguard.runtime.calls import Calls, Inside, Track, here, sequence_number
 from gradguard.runtime.names import called_name
 from gradguard.runtime.observe.census import Branch, Census
 from gradguard.runtime.registry import Registry
@@ -19,7 +18,6 @@ from gradguard.runtime.sites import site
 
 __all__ = ["Visits"]
 
-_KEPT = 4096
 _NOTHING = frozenset[int]()
 
 
@@ -64,30 +62,22 @@ class Visits(Calls):
         if branch is None or sequence_number is None:
             return original(module, *args, **kwargs)
         track = branch.track
-        thread = get_ident()
-        if thread in track.inside:
+        before = here.get()
+        if track in before.tracks:
             return original(module, *args, **kwargs)
-        track.inside.add(thread)
-        before = here.quiet
-        if alone and known[2]:
-            here.quiet = known[2]
+        quiet = known[2] if alone and known[2] else before
+        here.set(Inside.of(quiet, (*before.tracks, track)))
         start = sequence_number()
         try:
             return original(module, *args, **kwargs)
         finally:
             end = sequence_number()
-            here.quiet = before
-            track.inside.discard(thread)
-            if end == start:
-                # Acting and evaluating are many calls without a graph.
-                if track.silent is None:
-                    track.silent = site(sys._getframe(1), depth=3)
-            else:
-                track.calls.append((start, end, site(sys._getframe(1), depth=3)))
-                if thread not in track.threads:
-                    track.threads.add(thread)
-                if len(track.calls) >= _KEPT:
-                    del track.calls[: _KEPT // 2]
+            here.set(before)
+            # Acting and evaluating are many calls without a graph. The innermost frame is the tap's.
+            if end != start:
+                track.add(start, end, site(sys._getframe(2), depth=3))
+            elif track.silent is None:
+                track.silent = site(sys._getframe(2), depth=3)
 
     def _meet(
         self, module: nn.Module, frame: FrameType
