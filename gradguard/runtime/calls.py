@@ -127,6 +127,7 @@ class Calls:
     Attributes:
         registry: The models.
         tracks: The calls of each model.
+        resting: True while calls need no recording.
 
     Args:
         registry: The models.
@@ -142,6 +143,7 @@ class Calls:
         """Begin without calls."""
         self.registry = registry
         self.tracks: dict[str, Track] = {}
+        self.resting = False
         self._learn = learn
         self._units: dict[int, _Unit] = {}
 
@@ -198,10 +200,10 @@ class Calls:
         before = here.get()
         if before.tracks:
             tracks = tuple([track for track in tracks if track not in before.tracks])
-        if not tracks or sequence_number is None:
+        if not tracks or self.resting or sequence_number is None:
             return original(module, *args, **kwargs)
         # The innermost frame is the tap's.
-        where = site(sys._getframe(2), _DEPTH)
+        where = site(sys._getframe(2), _DEPTH, _DEPTH)
         if alone:
             found = unit.inside.get(before.tracks)
             now = found if found is not None else self._inside(module, unit, before)

@@ -29,7 +29,7 @@ from gradguard.runtime.calls import Calls, here
 from gradguard.runtime.graph import Graph, Node, roots_of
 from gradguard.runtime.sites import Site, site
 
-__all__ = ["Pass", "Watcher", "active", "attach", "detach", "run_engine"]
+__all__ = ["Pass", "Watcher", "active", "attach", "detach", "rest", "run_engine"]
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +117,7 @@ if hasattr(os, "register_at_fork"):
     # Another thread may hold it where a process forks, and no longer be there to let it go.
     os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
 _watchers: tuple[Watcher, ...] = ()
+_resting = False
 _undo: list[Callable[[], None]] = []
 _DOOR = "_engine_run_backward"
 _engine: Callable[..., Any] = getattr(torch.autograd, _DOOR)
@@ -134,6 +135,7 @@ def attach(watcher: Watcher) -> None:
         if not _watchers:
             _install()
         _watchers = tuple(sorted((*_watchers, watcher), key=lambda one: one.observes))
+        _rest_if_all_do()
 
 
 def detach(watcher: Watcher) -> None:
@@ -141,9 +143,22 @@ def detach(watcher: Watcher) -> None:
     global _watchers
     with _lock:
         _watchers = tuple(other for other in _watchers if other is not watcher)
+        _rest_if_all_do()
         if not _watchers:
             while _undo:
                 _undo.pop()()
+
+
+def rest(calls: Calls, *, resting: bool) -> None:
+    """Say whether calls need no recording for the time being."""
+    with _lock:
+        calls.resting = resting
+        _rest_if_all_do()
+
+
+def _rest_if_all_do() -> None:
+    global _resting
+    _resting = bool(_watchers) and all(watcher.calls.resting for watcher in _watchers)
 
 
 def run_engine(*args: Any, **kwargs: Any) -> Any:
@@ -244,7 +259,7 @@ def _call(original: Callable[..., Any]) -> Callable[..., Any]:
     def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         if compiling():
             return original(self, *args, **kwargs)
-        if id(self) in inside():
+        if _resting or id(self) in inside():
             if replaces and self._compiled_call_impl is None:
                 # What torch's own wrapper does: the calls inside a model shall cost no more.
                 return self._call_impl(*args, **kwargs)

@@ -17,6 +17,7 @@ from gradguard.runtime.monitor import Pass
 from gradguard.runtime.parts import Part, Reader
 from gradguard.runtime.proof import Vault
 from gradguard.runtime.proving import Prover
+from gradguard.runtime.turns import Turns
 
 if TYPE_CHECKING:
     from gradguard.runtime.watch import Watch
@@ -46,17 +47,21 @@ class Passes:
         self._pending: dict[Pass, _Pending | Memory] = {}
         self._memory: dict[tuple[Any, ...], Memory] = {}
         self._last: dict[tuple[Any, ...], tuple[Backward, ...]] = {}
-        self._counts: dict[tuple[Any, ...], int] = {}
+        self._turns = Turns(watch.every, watch.calls) if watch.every > 1 else None
         self._reader, self._prover = Reader(watch), Prover(watch)
 
     def forget(self) -> None:
         """Forget what passes were found to mean: the accounts have changed."""
         self._memory.clear()
         self._last.clear()
+        if self._turns is not None:
+            self._turns.restart()
 
     def leave(self) -> None:
         """Let go of passes that are under way."""
         self._pending.clear()
+        if self._turns is not None:
+            self._turns.restart()
 
     def before(self, run: Pass) -> bool:
         """Judge a backward pass by its graph before it writes anything.
@@ -70,11 +75,10 @@ class Passes:
             inputs if inputs is None else tuple(map(id, inputs)),
             run.site.key,
         )
-        if watch.every > 1:
-            count = self._counts[key] = self._counts.get(key, -1) + 1
-            if count % watch.every and key in self._last:
-                self._repeat(self._last[key])
-                return False
+        turns, last = self._turns, self._last.get(key)
+        if turns is not None and not turns.due(key) and last is not None:
+            self._repeat(last)
+            return False
         roots = run.roots
         if not roots:
             # Autograd will refuse it in its own words.
@@ -86,12 +90,15 @@ class Passes:
                 return False
             self._pending[run] = known
             return True
+        if turns is not None and turns.puts_off(key, run.graph):
+            self._repeat(last or ())
+            return False
         parts = self._read(run)
         self._refuse(parts)
         pending = self._pending[run] = _Pending(parts, vault=_vault(parts))
         if not any(part.open or part.hidden for part in parts):
             self._post(pending)
-        if watch.every > 1:
+        if turns is not None:
             self._last[key] = tuple([replace(part.event, assumed=True) for part in parts])
         self._remember(key, parts, run)
         return True
@@ -122,6 +129,8 @@ class Passes:
     def _repeat(self, events: Sequence[Backward]) -> None:
         """Post events that have come before."""
         watch = self._watch
+        if not events:
+            return
         if watch.ledger.again(events, watch.registry.empty):
             return
         for event in events:

@@ -106,19 +106,20 @@ _taken: dict[tuple[int, int, int], list[Site]] = {}
 """Sites by depth, identity of the innermost code object and offset; they keep the code objects."""
 
 
-def site(frame: FrameType | None, depth: int = _DEPTH) -> Site:
+def site(frame: FrameType | None, depth: int = _DEPTH, within: int = _DEPTH + 2) -> Site:
     """Take the site of ``frame``, skipping torch's and gradguard's own frames.
 
     The same stack gives the same object, so that sites can be compared by identity.
 
     Args:
         frame: Where to begin; outer frames follow.
-        depth: How many of the program's frames to take, as far as they lie within the
-            ``depth + 2`` innermost frames.
+        depth: How many of the program's frames to take at most.
+        within: How many frames to look at, the library's own included. If none of the program's
+            is among them, the next ones are taken.
     """
     first = frame
     raw: list[Any] = []
-    for _ in _LEVELS[depth]:
+    for _ in _LEVELS[within]:
         if frame is None:
             break
         raw += (frame.f_code, frame.f_lasti)
@@ -134,7 +135,7 @@ def site(frame: FrameType | None, depth: int = _DEPTH) -> Site:
     return _take(first, depth, raw, key)
 
 
-_LEVELS = [range(depth + 2) for depth in range(_DEPTH + 1)]
+_LEVELS = [range(number) for number in range(_DEPTH + 3)]
 _NOWHERE = Site([], None, [])
 
 

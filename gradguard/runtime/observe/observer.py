@@ -280,7 +280,7 @@ class Observer:
         census = self.census
         number = census.holding(optimizer)
         held = census.optimizers[number]
-        where = self._place(site(frame, depth=2))
+        where = self._place(site(frame, depth=2, within=4))
         held.steps += 1
         self.oddities.stepping(number)
         if held.steps == 1:

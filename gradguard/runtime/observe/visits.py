@@ -73,11 +73,12 @@ class Visits(Calls):
         finally:
             end = sequence_number()
             here.set(before)
-            # Acting and evaluating are many calls without a graph. The innermost frame is the tap's.
+            # Acting and evaluating are many calls without a graph.
+            # The innermost frame is the tap's.
             if end != start:
-                track.add(start, end, site(sys._getframe(2), depth=3))
+                track.add(start, end, site(sys._getframe(2), depth=3, within=4))
             elif track.silent is None:
-                track.silent = site(sys._getframe(2), depth=3)
+                track.silent = site(sys._getframe(2), depth=3, within=4)
 
     def _meet(
         self, module: nn.Module, frame: FrameType
