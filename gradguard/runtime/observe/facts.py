@@ -444,7 +444,7 @@ def _deaf(told: _Teller) -> Iterator[Finding]:
         done |= mask
         silent = branch.track.silent
         tensors = told.census.tensors(mask)
-        if silent is None or branch.track.calls or not tensors:
+        if silent is None or branch.track.last is not None or not tensors:
             continue
         if not all(one.requires_grad for one in tensors):
             continue
