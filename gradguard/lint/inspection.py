@@ -113,7 +113,10 @@ def _analysed(source: Source, text: str, project: Project, deadline: float) -> t
     if prefilter(text):
         from gradguard.lint.engine import analyse
 
-        return tuple(analyse(source.path, project, source.config, deadline).findings)
+        found = analyse(source.path, project, source.config, deadline).findings
+        if source.content is None:
+            project.trim()
+        return found
     _parse(text)
     return ()
 

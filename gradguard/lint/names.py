@@ -54,7 +54,7 @@ def member(run: Run, file: SourceFile, name: str) -> Value | None:
     if found is not None:
         return found
     wanted = (file.path, name)
-    defining = file.definitions.get(name)
+    defining = file.definitions.get(name) if name in file.text else None  # Spares a parse.
     if defining is None or wanted in run.loading:
         return _starred(run, file, name)
     run.loading.add(wanted)
@@ -70,21 +70,29 @@ def member(run: Run, file: SourceFile, name: str) -> Value | None:
 
 
 def _starred(run: Run, file: SourceFile, name: str) -> Value | None:
-    for statement in file.definitions.get("*", ()):
-        if isinstance(statement, ast.ImportFrom):
-            source = run.project.imported(file, statement.module or "", statement.level)
-            if source is None:
-                continue
-            wanted = (source.path, f"*{name}")
-            if wanted in run.loading:
-                continue
-            run.loading.add(wanted)
-            try:
-                found = member(run, source, name)
-            finally:
-                run.loading.discard(wanted)
-            if found is not None:
-                return found
+    """Look a name up in what a module imports everything from."""
+    absent = run.project.absent
+    if not file.stars or (file.path, name) in absent:
+        return None
+    undisturbed = not any(one[1].lstrip("*") == name for one in run.loading)
+    for module, level in file.stars:
+        source = run.project.imported(file, module, level)
+        if source is None:
+            continue
+        wanted = (source.path, f"*{name}")
+        if wanted in run.loading:
+            continue
+        run.loading.add(wanted)
+        try:
+            # Most files need not be parsed to see that they do not offer a name.
+            known = source.path in run.scopes or source.may_offer(name)
+            found = member(run, source, name) if known else _starred(run, source, name)
+        finally:
+            run.loading.discard(wanted)
+        if found is not None:
+            return found
+    if undisturbed:
+        absent.add((file.path, name))
     return None
 
 

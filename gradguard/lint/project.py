@@ -78,6 +78,16 @@ class SourceFile:
         """The lines of a file in which bytes are not characters; else none."""
         return [] if self.text.isascii() else list(io.StringIO(self.text, newline=None))
 
+    @property
+    def parsed(self) -> bool:
+        """True if its tree is in memory."""
+        return "tree" in self.__dict__
+
+    def forget(self) -> None:
+        """Free the room that the tree takes."""
+        for name in ("tree", "definitions", "spans"):
+            self.__dict__.pop(name, None)
+
     @cached_property
     def tree(self) -> ast.Module:
         """The parsed file.
@@ -103,6 +113,22 @@ class SourceFile:
         return found
 
     @cached_property
+    def stars(self) -> list[tuple[str, int]]:
+        """The modules that it imports everything from, each with the number of leading dots."""
+        return [(name, len(dots)) for dots, name in _STAR.findall(self.text)]
+
+    def may_offer(self, name: str) -> bool:
+        """Say whether importing everything from it may bring a name, without parsing it."""
+        if name not in self.text:
+            return False
+        return self.path.name == "__init__.py" or name in self._offered
+
+    @cached_property
+    def _offered(self) -> frozenset[str]:
+        found = _DEFINED.findall(self.text)
+        return frozenset(name for names in found for name in names if name)
+
+    @cached_property
     def spans(self) -> list[tuple[int, int]]:
         """First and last rows of the functions."""
         return [
@@ -110,6 +136,14 @@ class SourceFile:
             for node in walk(self.tree)
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         ]
+
+
+_DEFINED = re.compile(
+    r"^(?: {4}|\t)?(?:async[ \t]+def|def|class)[ \t]+(\w+)|^(\w+)[ \t]*[:=,]", re.MULTILINE
+)
+_STAR = re.compile(
+    r"^[ \t]*from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]+import[ \t]*\(?[ \t]*\*", re.MULTILINE
+)
 
 
 def _toplevel(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
@@ -169,8 +203,18 @@ def _families(text: str) -> Iterator[tuple[str, list[str]]]:
         yield name, [base.strip().rpartition(".")[2] for base in bases.split(",")]
 
 
+_MOST_PARSED = 4_000_000
+"""Characters of source whose trees are kept; a tree takes some fifty times the room."""
+
+
 class Project:
-    """The files that imports of the linted files can lead to."""
+    """The files that imports of the linted files can lead to.
+
+    Attributes:
+        roots: The folders that imports start from.
+        absent: Names that the modules which a file imports everything from do not define, each
+            with the file.
+    """
 
     def __init__(self, roots: Iterable[Path] = ()) -> None:
         """Start from the folders that the user named."""
@@ -178,7 +222,15 @@ class Project:
         self._files: dict[Path, SourceFile | None] = {}
         self._found: dict[tuple[Path, str], Path | None] = {}
         self._listings: dict[Path, frozenset[str]] = {}
+        self.absent: set[tuple[Path, str]] = set()
         self._families: dict[Path, dict[str, list[tuple[Path, str]]]] = {}
+
+    def trim(self) -> None:
+        """Forget trees if they have become many; files are parsed again when needed."""
+        parsed = [one for one in self._files.values() if one is not None and one.parsed]
+        if sum(len(one.text) for one in parsed) > _MOST_PARSED:
+            for one in parsed:
+                one.forget()
 
     def hold(self, path: Path, text: str) -> None:
         """Take ``text`` for what the file at ``path`` holds."""
