@@ -9,15 +9,19 @@ from gradguard.core.findings import Finding
 
 __all__ = ["merged"]
 
-_ONE_CAUSE = frozenset({"GG204"})
+_OF_PLACE = frozenset({"GG204"})
 """Codes whose cause is the place alone: a clear that is missing before, or after, a step."""
+_OF_LOSS = frozenset({"GG101"})
+"""Codes whose cause is the place and the loss: what lies behind the tensor that enters there."""
+_NAMED = 4
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
     """Merge findings that one change would mend, keeping the order.
 
-    A step for which nothing was cleared consumes what several losses have left in several models.
-    It is told once, for the first loss, with all the models.
+    A step for which nothing was cleared consumes what several losses have left in several models,
+    and a loss reaches all the models behind what was not detached. Either is told once, for the
+    first loss, with the models.
 
     Args:
         findings: Findings of any codes.
@@ -34,8 +38,9 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
     """
     groups: dict[object, list[Finding]] = {}
     for finding in findings:
-        cause = (finding.code, finding.place, finding.confidence)
-        key = cause if finding.code in _ONE_CAUSE else id(finding)
+        loss = finding.loss if finding.code in _OF_LOSS else None
+        cause = (finding.code, finding.place, finding.confidence, loss)
+        key = cause if finding.code in _OF_PLACE | _OF_LOSS else id(finding)
         groups.setdefault(key, []).append(finding)
     return [_together(group) for group in groups.values()]
 
@@ -46,8 +51,10 @@ def _together(group: list[Finding]) -> Finding:
     if len(models) < 2:
         return first
     own = f"`{first.model}`"
-    *others, last = [f"`{model}`" for model in models]
-    every = f"{', '.join(others)} and {last}"
+    names = [f"`{model}`" for model in models]
+    if len(names) > _NAMED:
+        names[_NAMED - 1 :] = [f"{len(names) - _NAMED + 1} more"]
+    every = f"{', '.join(names[:-1])} and {names[-1]}"
     return replace(
         first,
         message=first.message.replace(own, every, 1),

@@ -28,7 +28,7 @@ def finding(code: str, row: int, model: str, loss: str, confidence: Confidence) 
 findings = st.lists(
     st.builds(
         finding,
-        st.sampled_from(["GG204", "GG101"]),
+        st.sampled_from(["GG204", "GG101", "GG301"]),
         st.integers(1, 3),
         st.sampled_from(MODELS),
         st.sampled_from(["loss", "other"]),
@@ -51,13 +51,17 @@ def test_no_place_and_no_model_is_lost(given_findings: list[Finding]) -> None:
 
 
 @given(findings)
-def test_a_step_is_accused_once_and_leaks_stay_apart(given_findings: list[Finding]) -> None:
-    """Only what one clear would mend is merged."""
+def test_a_step_is_accused_once_and_a_leak_once_for_each_loss(
+    given_findings: list[Finding],
+) -> None:
+    """What one clear, or one detach, would mend is merged; other codes stay apart."""
     told = merged(given_findings)
     stale = [(one.place, one.confidence) for one in told if one.code == "GG204"]
     assert len(stale) == len(set(stale))
-    leaks = [one for one in given_findings if one.code == "GG101"]
-    assert [one for one in told if one.code == "GG101"] == leaks
+    leaks = {(f.place, f.confidence, f.loss) for f in given_findings if f.code == "GG101"}
+    assert len([one for one in told if one.code == "GG101"]) == len(leaks)
+    others = [one for one in given_findings if one.code == "GG301"]
+    assert [one for one in told if one.code == "GG301"] == others
 
 
 def test_the_models_are_listed_in_sentence_and_help() -> None:
@@ -68,3 +72,10 @@ def test_the_models_are_listed_in_sentence_and_help() -> None:
     assert one.message == f"`opt` steps {listed} with gradient left over from `loss`"
     assert one.help == f"clear {listed} first"
     assert merged(group[:1]) == group[:1]
+
+
+def test_many_models_are_counted() -> None:
+    """A list that nobody would read to its end is cut."""
+    group = [finding("GG101", 9, f"m{n}", "loss", Confidence.HIGH) for n in range(12)]
+    [one] = merged(group)
+    assert "`m0`, `m1`, `m2` and 9 more" in one.message
