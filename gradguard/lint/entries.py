@@ -22,7 +22,7 @@ _MOST_FLIPS = 4
 _WORK = 60_000
 """Statements that one execution may take, and all executions of a file of no length."""
 
-_WORK_A_LINE = 40
+_WORK_A_LINE, _MOST_WORK = 40, 90_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def explore(project: Project, file: SourceFile, deadline: float) -> list[Run]:
     Returns:
         One execution for each entry, and for each branch that had to be taken to get to a door.
     """
-    evidence = Evidence(work=_WORK + _WORK_A_LINE * file.text.count("\n"))
+    evidence = Evidence(work=min(_WORK + _WORK_A_LINE * file.text.count("\n"), _MOST_WORK))
     runs = _pass(project, file, evidence, deadline, later=2)
     if _learned(runs, evidence):
         runs = _pass(project, file, evidence, deadline, later=1)

@@ -416,6 +416,8 @@ def _of_data(
             args and (receiver.unknown)
         ):
             return args[0] if len(args) == 1 else Seq(run.fresh(), args, "tuple")
+        case "unwrap" | "unwrap_model" if args and receiver.unknown:
+            return args[0]
         case "parameters" | "named_parameters" if receiver.unknown:
             return Parameters((), once=True, named=name != "parameters", complete=False)
         case "unscale_" | "update" | "clip_grad_norm_" if receiver.unknown:

@@ -54,7 +54,7 @@ def member(run: Run, file: SourceFile, name: str) -> Value | None:
     if found is not None:
         return found
     wanted = (file.path, name)
-    defining = file.definitions.get(name) if name in file.text else None  # Spares a parse.
+    defining = file.definitions.get(name) if file.mentions(name) else None  # Spares a parse.
     if defining is None or wanted in run.loading:
         return _starred(run, file, name)
     run.loading.add(wanted)

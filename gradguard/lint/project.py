@@ -67,6 +67,14 @@ class SourceFile:
         self.filename = str(path)
         self.package = package
         self.text = text
+        self._mentions: dict[str, bool] = {}
+
+    def mentions(self, name: str) -> bool:
+        """Say whether a name is anywhere in the text."""
+        known = self._mentions.get(name)
+        if known is None:
+            known = self._mentions[name] = name in self.text
+        return known
 
     def column(self, row: int, offset: int) -> int:
         """Return the column, in characters from 1, of a byte of a row."""
@@ -119,7 +127,7 @@ class SourceFile:
 
     def may_offer(self, name: str) -> bool:
         """Say whether importing everything from it may bring a name, without parsing it."""
-        if name not in self.text:
+        if not self.mentions(name):
             return False
         return self.path.name == "__init__.py" or name in self._offered
 

@@ -285,17 +285,22 @@ class Frame:
 
     def site(self, node: ast.AST) -> Site:
         """Return where ``node`` stands."""
+        known: Site | None = node.__dict__.get("_site")
+        if known is not None:
+            return known
         row = getattr(node, "lineno", 1)
         offset = getattr(node, "col_offset", 0)
         end_row = getattr(node, "end_lineno", None) or row
         end_offset = getattr(node, "end_col_offset", None) or offset
-        return Site(
+        site = Site(
             self.file.filename,
             row,
             self.file.column(row, offset),
             end_row,
             self.file.column(end_row, end_offset),
         )
+        node._site = site  # type: ignore[attr-defined]  # noqa: SLF001
+        return site
 
 
 class Run:

@@ -8,21 +8,31 @@ __all__ = ["children", "walk"]
 
 
 def walk(node: ast.AST) -> tuple[ast.AST, ...]:
-    """Return a node and all nodes in it, outer ones first, as ``ast.walk`` does.
+    """Return a node and all nodes in it in the order of the source, outer ones first.
 
-    Whether names are loaded or stored is left out. What a function, a class or a module comes to
-    is remembered on its node, since it is asked for again and again.
+    Whether names are loaded or stored is left out. What was asked for, and what a function, a
+    class or a module comes to, is remembered on its node: it is asked for again and again.
     """
     known: tuple[ast.AST, ...] | None = node.__dict__.get("_inside")
     if known is not None:
         return known
-    found = [node]
-    for outer in found:
-        found += children(outer)
-    made = tuple(found)
-    if isinstance(node, _REMEMBERED):
-        node._inside = made  # type: ignore[union-attr]  # noqa: SLF001
-    return made
+    found: list[ast.AST] = []
+    # With a number beside it, a node is met again: all that is in it has been found since.
+    waiting: list[tuple[ast.AST, int | None]] = [(node, None)]
+    while waiting:
+        one, start = waiting.pop()
+        if start is not None:
+            one._inside = tuple(found[start:])  # type: ignore[attr-defined]  # noqa: SLF001
+            continue
+        known = one.__dict__.get("_inside")
+        if known is not None:
+            found += known
+            continue
+        if one is node or type(one) in _REMEMBERED:
+            waiting.append((one, len(found)))
+        found.append(one)
+        waiting += [(inner, None) for inner in reversed(children(one))]
+    return tuple(found)
 
 
 def children(node: ast.AST) -> list[ast.AST]:
@@ -36,4 +46,6 @@ def children(node: ast.AST) -> list[ast.AST]:
     return found
 
 
-_REMEMBERED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.If)
+_REMEMBERED = frozenset(
+    {ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.If}
+)
