@@ -141,18 +141,20 @@ def _self_calls(function: Function) -> set[str]:
 
 
 def _has_door(function: Function) -> bool:
-    return any(
-        isinstance(inner, ast.Call)
-        and isinstance(inner.func, ast.Attribute)
-        and (
-            inner.func.attr in _DOORS
-            or (
-                inner.func.attr == "step"
-                and isinstance(inner.func.value, ast.Name | ast.Attribute | ast.Subscript)
-                and "opt" in ast.unparse(inner.func.value).lower()
-            )
-        )
-        for inner in walk(function.node)
+    known: bool | None = getattr(function.node, "_has_door", None)
+    if known is None:
+        known = any(map(_is_door, walk(function.node)))
+        function.node._has_door = known  # type: ignore[union-attr]  # noqa: SLF001
+    return known
+
+
+def _is_door(node: ast.AST) -> bool:
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    return node.func.attr in _DOORS or (
+        node.func.attr == "step"
+        and isinstance(node.func.value, ast.Name | ast.Attribute | ast.Subscript)
+        and "opt" in ast.unparse(node.func.value).lower()
     )
 
 
