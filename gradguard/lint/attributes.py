@@ -223,7 +223,9 @@ def _of_optimizer(run: Run, value: Optimizer, name: str, frame: Frame, node: ast
     if found is not None:
         return found
     if name == "param_groups":
-        group = Dict(run.fresh(), {"params": Parameters(value.units, complete=value.complete)})
+        params = Parameters(value.units, complete=value.complete)
+        params.group = value
+        group = Dict(run.fresh(), {"params": params})
         group.rest = run.data(frame.site(node))
         return Seq(run.fresh(), [group], "list", None)
     if name in ("optimizer", "_optimizer", "optim"):

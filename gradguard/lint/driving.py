@@ -117,7 +117,8 @@ def _methods(cls: Class) -> dict[str, Function]:
     found: dict[str, Function] = {}
     for ancestor in cls.ancestors():
         for name, value in ancestor.attrs.items():
-            if isinstance(value, Function):
+            # A setter is run by what is assigned, not by somebody who calls it.
+            if isinstance(value, Function) and name.isidentifier():
                 found.setdefault(name, value)
     return found
 

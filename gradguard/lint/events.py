@@ -33,6 +33,7 @@ __all__ = [
     "clear",
     "freeze",
     "optimizer_by_shape",
+    "regroup",
     "require_gradient",
     "set_on_parameters",
     "step",
@@ -227,6 +228,12 @@ def add_group(run: Run, optimizer: Optimizer, params: Value, frame: Frame, node:
     optimizer.complete = optimizer.complete and complete
 
 
+def regroup(run: Run, optimizer: Optimizer, params: Value, frame: Frame, node: ast.AST) -> None:
+    """Give an optimizer parameters in place of others: which it has kept is no longer known."""
+    add_group(run, optimizer, params, frame, node)
+    optimizer.escaped = True
+
+
 def held_units(
     run: Run, params: Value, frame: Frame, node: ast.AST, optimizer: Optimizer
 ) -> tuple[list[Unit], bool]:
@@ -314,6 +321,8 @@ def _parameters_only(value: Value) -> bool:
     match value:
         case Parameters():
             return not value.values and not value.grads
+        case Data():
+            return "leaf" in value.tags
         case Seq():
             items = [*value.items, *([value.rest] if value.rest is not None else [])]
             return bool(items) and all(_parameters_only(item) for item in items)
@@ -328,6 +337,8 @@ def _collect(value: Value, into: list[Unit]) -> None:
     match value:
         case Parameters():
             into += value.units
+        case Data():
+            into += value.flow
         case Seq():
             for item in [*value.items, *([value.rest] if value.rest is not None else [])]:
                 _collect(item, into)

@@ -190,8 +190,14 @@ def _of_parameters(
             return receiver
         case "backward":
             return NONE
+        case "append" | "extend" | "insert" if receiver.group is not None and args:
+            events.add_group(run, receiver.group, args[-1], frame, node)
+            return NONE
         case "append" | "extend" | "update":
             return NONE
+        case "pop" | "remove" | "clear" if receiver.group is not None:
+            receiver.group.escaped = True
+            return receiver.like(one=True, part=True)
         case _ if not receiver.one:
             return run.data(site)
         case _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Sequence
 
-from gradguard.lint import attributes, calls, expressions, labels, names
+from gradguard.lint import attributes, calls, events, expressions, labels, names
 from gradguard.lint.carry import carried, derive
 from gradguard.lint.iteration import elements
 from gradguard.lint.run import Frame, Run
@@ -103,6 +103,9 @@ def _assign_item(run: Run, target: ast.Subscript, value: Value, frame: Frame) ->
                     hash(index.value)
                 except TypeError:
                     return
+                before = holder.items.get(index.value)
+                if isinstance(before, Parameters) and before.group is not None:
+                    events.regroup(run, before.group, value, frame, target)
                 holder.items[index.value] = value
                 base = ast.unparse(target.value)
                 if isinstance(value, Data) and not value.name and (value.flow or value.cuts):
@@ -123,6 +126,8 @@ def _assign_item(run: Run, target: ast.Subscript, value: Value, frame: Frame) ->
             holder.cuts = {**holder.cuts, **have.cuts}
             if holder.unknown and isinstance(index, Const) and not isinstance(value, Data | Const):
                 run.unknowns[run.key("item", holder.key, index.key)] = value
+        case Parameters(group=Optimizer() as optimizer):
+            events.regroup(run, optimizer, value, frame, target)
         case Parameters():
             calls.write(run, holder, [value], frame.site(target))
         case Instance() if holder.cls is not None:

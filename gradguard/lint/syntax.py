@@ -46,6 +46,4 @@ def children(node: ast.AST) -> list[ast.AST]:
     return found
 
 
-_REMEMBERED = frozenset(
-    {ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.If}
-)
+_REMEMBERED = frozenset({ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.If})

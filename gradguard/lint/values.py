@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LOCAL",
     "NONE",
+    "UNBORN",
     "Arrival",
     "Bound",
     "Class",
@@ -121,6 +123,10 @@ class Unit:
         return text or "<model>"
 
 
+UNBORN = sys.maxsize
+"""When a model was called of which no call was seen: after every event, as far as one can say."""
+
+
 class Arrival(NamedTuple):
     """How gradient of a tensor gets to a unit.
 
@@ -130,14 +136,14 @@ class Arrival(NamedTuple):
         enters: Where its output enters the next model.
         sure: False if an unknown call lies on the way.
         likely: True if that call carries it on, unless it carries nothing on.
-        born: How many events had happened when its model was called.
+        born: How many events had happened when its model was called, if a call was seen.
     """
 
     behind: frozenset[Unit]
     made: Site | None
     enters: Site | None
     sure: bool
-    born: int = 0
+    born: int = UNBORN
     likely: bool = False
 
 
@@ -294,6 +300,7 @@ class Parameters(Value):
         named: True if each comes with its name.
         values: True for ``.data`` of them: no gradient.
         grads: True for their ``.grad``.
+        group: The optimizer whose list of them it is.
         complete: False if more parameters may be among them than the units say.
         source: The module that gave all of its parameters.
     """
@@ -301,6 +308,7 @@ class Parameters(Value):
     __slots__ = (
         "complete",
         "grads",
+        "group",
         "made",
         "named",
         "once",
@@ -336,6 +344,7 @@ class Parameters(Value):
         self.spent: Site | None = None
         self.made: Site | None = None
         self.source: Instance | None = None
+        self.group: Optimizer | None = None
         self.key = ("parameters", self.units, one, named, values, grads)
 
     def like(self, **changes: Any) -> Parameters:
