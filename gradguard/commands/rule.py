@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import click
-from rich.markdown import Markdown
 
 from gradguard.commands.status import CannotRun, Output
 from gradguard.core.codes import Code, UnknownCode, catalogue, code
@@ -37,6 +36,8 @@ def rule(wanted: str | None, everything: bool, output_format: str) -> None:
         shown = explained if everything else explained[0]
         click.echo(json.dumps(shown, indent=2, ensure_ascii=False))
         return
+    from rich.markdown import Markdown
+
     console = Output(highlight=False)
     for number, entry in enumerate(entries):
         text = _as_text(entry)

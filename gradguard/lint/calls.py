@@ -185,14 +185,26 @@ def call_model(
     kwargs: dict[str, Value],
     frame: Frame,
     node: ast.AST,
+    *,
+    own_call: bool = True,
 ) -> Value:
-    """Call a module: what it makes is dated to this call."""
+    """Call a module: what it makes is dated to this call.
+
+    Args:
+        run: The execution.
+        func: The module.
+        args: What it is called with.
+        kwargs: The same, by name.
+        frame: Where it is called.
+        node: The call.
+        own_call: False to pass by a ``__call__`` of its own, as that does in the end.
+    """
     site = frame.site(node)
     given = [*args, *kwargs.values()]
     if func.wrapped is not None:
         return call(run, func.wrapped, args, kwargs, frame, node)
     if func.cls is not None:
-        method = func.cls.find("__call__")
+        method = func.cls.find("__call__") if own_call else None
         if not isinstance(method, Function):
             method = func.cls.find("forward")
         if isinstance(method, Function):
@@ -502,6 +514,7 @@ def construct(
     made.module = cls.module
     made.open = cls.open
     made.made = site
+    run.made[cls.key] = made
     del creator
     initializer = cls.find("__init__")
     if isinstance(initializer, Function):

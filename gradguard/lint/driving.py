@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 
-from gradguard.lint import calls, lightning, names
-from gradguard.lint.arguments import arguments_of, construct
+from gradguard.lint import calls, labels, lightning, names
+from gradguard.lint.arguments import arguments_of
+from gradguard.lint.building import build
 from gradguard.lint.project import SourceFile
 from gradguard.lint.run import Frame, Run
 from gradguard.lint.syntax import walk
@@ -60,10 +61,10 @@ def drive_class(run: Run, file: SourceFile, name: str, *, thorough: bool) -> Non
     training = _training(methods)
     if not training and "training_step" not in methods:
         return
-    made = construct(run, cls, frame, cls.node)
+    made = build(run, cls, frame)
     if not isinstance(made, Instance):
         return
-    made.path = ("self",)
+    labels.move(made, ("self",))
     if lightning.automatic(run, made, methods, frame):
         lightning.fit(run, made, methods, frame, _driver(run, made, frame))
         return
@@ -71,7 +72,13 @@ def drive_class(run: Run, file: SourceFile, name: str, *, thorough: bool) -> Non
     for method, function in methods.items():
         if method not in called and method not in training and _prepares(function):
             _call_driven(run, made, function, frame)
-    roots = [name for name in training if not _called_by_training(name, methods, training)]
+    # What a constructor stores is called under another name.
+    stored = set().union(*map(_self_calls, _constructors(cls)))
+    roots = [
+        name
+        for name in training
+        if name not in stored and not _called_by_training(name, methods, training)
+    ]
     roots = roots or list(training)
     hooks = [
         name
@@ -111,6 +118,11 @@ def _driver(
         return calls.call(run, bound, args, kwargs, frame, function.node)
 
     return drive
+
+
+def _constructors(cls: Class) -> list[Function]:
+    found = [ancestor.attrs.get("__init__") for ancestor in cls.ancestors()]
+    return [one for one in found if isinstance(one, Function)]
 
 
 def _methods(cls: Class) -> dict[str, Function]:

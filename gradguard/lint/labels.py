@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gradguard.lint.values import LOCAL, Data, Dict, Instance, Optimizer, Parameters, Seq, Value
 
-__all__ = ["label"]
+__all__ = ["label", "move"]
 
-_DEEPEST = 6
+_DEEPEST = 12
 
 
 def label(value: Value, part: str, holder: Instance | None) -> None:
@@ -59,6 +59,39 @@ def _label(value: Value, path: tuple[str, ...], depth: int, *, inner: bool) -> N
                 _label(item, (*path, f"[{key!r}]"), depth + 1, inner=inner)
         case _:
             return
+
+
+def move(value: Instance, path: tuple[str, ...]) -> None:
+    """Note that the program gets at an object, and at what is in it, in another way."""
+    before, seen = value.path, set[int]()
+    queue: list[Value] = [value]
+
+    def moved(old: tuple[str, ...]) -> tuple[str, ...]:
+        return (*path, *old[len(before) :]) if before and old[: len(before)] == before else old
+
+    while queue:
+        one = queue.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        match one:
+            case Instance():
+                one.path = moved(one.path)
+                if one.unit is not None:
+                    one.unit.path = moved(one.unit.path)
+                queue += [*one.attrs.values(), *filter(None, [one.items])]
+            case Optimizer():
+                one.path = moved(one.path)
+            case Parameters():
+                for unit in one.units:
+                    unit.path = moved(unit.path)
+            case Seq():
+                queue += one.items
+            case Dict():
+                queue += one.items.values()
+            case _:
+                continue
+    value.path = path
 
 
 def _gives_way(path: tuple[str, ...], other: tuple[str, ...], *, inner: bool) -> bool:

@@ -944,6 +944,14 @@ def _lifted(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -
     return run.data(frame.site(node), hidden=Hidden.SWALLOWED)
 
 
+def _dataclass_field(run: Run, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST) -> Value:
+    """Return what an object finds in a field to which nothing was passed."""
+    factory = kwargs.get("default_factory")
+    if factory is not None:
+        return calls.call(run, factory, [], {}, frame, node)
+    return kwargs.get("default") or _plain(run, args, {}, frame, node)
+
+
 _BUILTINS: dict[str, Rule] = {
     "range": _range,
     "len": _len,
@@ -1004,6 +1012,7 @@ _FUNCTIONS: dict[str, Rule] = {
     ),
     "copy.deepcopy": _deepcopy,
     "copy.copy": _same,
+    "dataclasses.field": _dataclass_field,
     "functools.partial": _partial,
     "functools.wraps": lambda run, args, kwargs, frame, node: Library("gradguard.<wraps>"),
     "gradguard.<wraps>": _first,

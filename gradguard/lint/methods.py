@@ -254,8 +254,9 @@ def _of_instance(
     if name == "__init__":
         library.derived(run, receiver, args, kwargs, frame, node)
         return NONE
-    if name == "forward":
-        return calls.call_model(run, receiver, args, kwargs, frame, node)
+    if name == "forward" or (name == "__call__" and receiver.module):
+        own = name == "forward"
+        return calls.call_model(run, receiver, args, kwargs, frame, node, own_call=own)
     if receiver.cls is not None and name in (
         "optimizers",
         "toggle_optimizer",

@@ -202,6 +202,7 @@ def _names(target: ast.expr) -> Iterator[str]:
 
 
 _CLASS = re.compile(r"^class\s+(\w+)\s*\(([^()]*)\)\s*:", re.MULTILINE)
+_MADE = re.compile(r"\b([A-Z]\w*)\(")
 _MOST_FILES = 3000
 
 
@@ -231,6 +232,7 @@ class Project:
         self._found: dict[tuple[Path, str], Path | None] = {}
         self._listings: dict[Path, frozenset[str]] = {}
         self.absent: set[tuple[Path, str]] = set()
+        self._callers: dict[Path, dict[str, list[Path]]] = {}
         self._families: dict[Path, dict[str, list[tuple[Path, str]]]] = {}
 
     def trim(self) -> None:
@@ -283,6 +285,17 @@ class Project:
                 self._files[path] = None
         return self._files[path]
 
+    def callers(self, file: SourceFile, name: str) -> list[Path]:
+        """Return the files of the package of ``file`` that call something of a capitalised name."""
+        top = self._top(file)
+        known = self._callers.get(top)
+        if known is None:
+            known = self._callers[top] = {}
+            for path in self._siblings(file, top):
+                for called in frozenset(_MADE.findall(self._text(path))):
+                    known.setdefault(called, []).append(path)
+        return known.get(name, [])
+
     def derived(self, file: SourceFile, base: str) -> list[tuple[Path, str]]:
         """Return the classes of the package of ``file`` that are derived from a class, by name.
 
@@ -290,13 +303,11 @@ class Project:
             file: Where the class is.
             base: What it is called.
         """
-        top = file.path.parent
-        for _ in file.package[1:]:
-            top = top.parent
+        top = self._top(file)
         known = self._families.get(top)
         if known is None:
             known = self._families[top] = {}
-            for path in sorted(top.rglob("*.py"))[:_MOST_FILES] if file.package else ():
+            for path in self._siblings(file, top) if file.package else ():
                 for name, bases in _families(self._text(path)):
                     for one in bases:
                         known.setdefault(one, []).append((path, name))
@@ -308,6 +319,17 @@ class Project:
                     found[entry] = None
                     queue.append(entry[1])
         return list(found)
+
+    def _top(self, file: SourceFile) -> Path:
+        """Return the folder of the outermost package that a file is in, or else its own."""
+        top = file.path.parent
+        for _ in file.package[1:]:
+            top = top.parent
+        return top
+
+    def _siblings(self, file: SourceFile, top: Path) -> list[Path]:
+        """Return the files beside a file: of its whole package, or of its folder."""
+        return sorted(top.rglob("*.py") if file.package else top.glob("*.py"))[:_MOST_FILES]
 
     def _text(self, path: Path) -> str:
         held = self._files.get(path)

@@ -328,6 +328,7 @@ class Run:
         driven: The class that is driven.
         choice: Which of the classes that fit stands in for an abstract one.
         choices: How many of them there are.
+        made: The object of each class of the project that was made last, by key of the class.
     """
 
     def __init__(
@@ -342,6 +343,7 @@ class Run:
         self.driven: Class | None = None
         self.choice = 0
         self.choices = 1
+        self.made: dict[Hashable, Instance] = {}
         self.evidence = evidence
         self.budget = budget
         self.events: list[Happening] = []

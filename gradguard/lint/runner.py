@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gradguard.config import Config
 from gradguard.core.codes import catalogue
-from gradguard.core.findings import Finding
+from gradguard.core.findings import Confidence, Finding, Severity
 from gradguard.core.suppressions import Suppressions
 from gradguard.lint.files import Source, Sources, project_root
 from gradguard.lint.fixes import FIXABLE, with_fixes
@@ -22,6 +23,8 @@ __all__ = ["TIME_LIMIT", "lint_sources"]
 
 TIME_LIMIT = 10.0
 """Seconds that one file may take."""
+
+_NUMBER = re.compile(r"(?: \(\d+\))?'*$")
 
 _WORTH_A_PROCESS = 200_000
 """Bytes of source from which on another process pays for its start."""
@@ -129,11 +132,28 @@ def _imported(path: Path) -> Inspection:
 
 
 def _distinct(findings: Iterable[Finding]) -> list[Finding]:
-    known = {
-        (one.code, one.location, one.loss, one.model, one.message): one
-        for one in reversed(list(findings))
-    }
+    """Leave out what was found from several files, or in several ways through one.
+
+    Whatever number each gives to the loss, and what was seen to be applied from one of them is
+    only seen to be reached from another.
+    """
+    known: dict[object, Finding] = {}
+    for one in findings:
+        code = _REACHED if one.code in _REACHED else one.code
+        key = (code, one.location, _NUMBER.sub("", one.loss or ""), one.model)
+        other = known.get(key)
+        if other is None or _weight(one) > _weight(other):
+            known[key] = one
     return list(known.values())
+
+
+def _weight(finding: Finding) -> tuple[int, int]:
+    sure = list(Confidence).index(finding.confidence)
+    return sure, -list(Severity).index(finding.severity)
+
+
+_REACHED = frozenset({"GG101", "GG103"})
+"""A loss reaches a model that it does not train; an optimizer then applies it."""
 
 
 def _in_file(inspection: Inspection, findings: list[Finding], config: Config) -> list[Finding]:

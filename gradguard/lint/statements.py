@@ -484,10 +484,12 @@ def _class(run: Run, node: ast.ClassDef, frame: Frame) -> str | None:
     made.attrs = inner.scope.names
     result: Value = made
     for decorator in reversed(node.decorator_list):
-        wrapper = expressions.evaluate(run, decorator, frame)
+        # With arguments or without, it is the same decorator.
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        wrapper = expressions.evaluate(run, called, frame)
+        if isinstance(wrapper, Partial):
+            wrapper = wrapper.func
         name = wrapper.name if isinstance(wrapper, Library) else ""
-        if isinstance(wrapper, Partial) and isinstance(wrapper.func, Library):
-            name = wrapper.func.name
         if name.rpartition(".")[2] in ("dataclass", "define", "attrs", "frozen", "mutable"):
             made.attrs["__dataclass__"] = Const(True)
     if any(isinstance(b, Library) and b.name.endswith("NamedTuple") for b in made.bases):
