@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from gradguard.lint import calls, labels, lightning, names
 from gradguard.lint.arguments import arguments_of
@@ -74,12 +74,10 @@ def drive_class(run: Run, file: SourceFile, name: str, *, thorough: bool) -> Non
             _call_driven(run, made, function, frame)
     # What a constructor stores is called under another name.
     stored = set().union(*map(_self_calls, _constructors(cls)))
-    roots = [
-        name
-        for name in training
-        if name not in stored and not _called_by_training(name, methods, training)
-    ]
-    roots = roots or list(training)
+    inner = {
+        name for name in training if name in stored or _called_by_training(name, methods, training)
+    }
+    roots = [name for name in training if name not in inner] or list(training)
     hooks = [
         name
         for name, function in methods.items()
@@ -90,11 +88,14 @@ def drive_class(run: Run, file: SourceFile, name: str, *, thorough: bool) -> Non
             run.restart()
         for root in roots:
             _call_driven(run, made, methods[root], frame)
-        for root in training if thorough else ():
-            # What a root leads to only under conditions that do not hold is entered by itself.
-            if id(methods[root].node) not in run.entered:
-                roots.append(root)
-                _call_driven(run, made, methods[root], frame)
+        # What a root leads to only under conditions that do not hold is entered by itself.
+        left = {name: methods[name] for name in training} if thorough else {}
+        while left := {n: one for n, one in left.items() if id(one.node) not in run.entered}:
+            root = min(
+                left, key=lambda name: (name in stored, _called_by_training(name, left, left))
+            )
+            roots.append(root)
+            _call_driven(run, made, left.pop(root), frame)
         for root in hooks:
             _call_driven(run, made, methods[root], frame)
 
@@ -188,7 +189,7 @@ def _training(methods: Mapping[str, Function]) -> dict[str, None]:
 
 
 def _called_by_training(
-    name: str, methods: Mapping[str, Function], training: Mapping[str, None]
+    name: str, methods: Mapping[str, Function], training: Iterable[str]
 ) -> bool:
     return any(other != name and name in _self_calls(methods[other]) for other in training)
 

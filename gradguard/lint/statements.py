@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 from gradguard.lint import attributes, calls, events, expressions, labels, names
 from gradguard.lint.carry import carried, derive
@@ -267,7 +268,7 @@ def _if(run: Run, node: ast.If, frame: Frame) -> str | None:
     leaves = bool(node.body) and isinstance(node.body[-1], _FALLS)
     stays = not (node.orelse and isinstance(node.orelse[-1], _FALLS))
     main = _is_main(node.test)
-    otherwise = not (leaves and stays)
+    otherwise = not (leaves and stays) or _is_last_resort(node, frame)
     asked = len(run.asked)
     taken = main or expressions.decide(run, node.test, frame, otherwise=otherwise)
     if taken and leaves and run.loops:
@@ -278,6 +279,36 @@ def _if(run: Run, node: ast.If, frame: Frame) -> str | None:
         return execute(run, node.body if taken else node.orelse, frame)
     finally:
         run.branches -= doubt
+
+
+def _is_last_resort(node: ast.If, frame: Frame) -> bool:
+    """Say whether what follows a condition only complains that no condition held."""
+    function = frame.function.node if frame.function is not None else None
+    if function is None or isinstance(function, ast.Lambda):
+        return False
+    known: set[int] | None = getattr(function, "_last_resorts", None)
+    if known is None:
+        known = {id(last) for block in _blocks(function) for last in _last_resorts(block)}
+        function._last_resorts = known  # type: ignore[union-attr]  # noqa: SLF001
+    return id(node) in known
+
+
+def _blocks(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[list[ast.stmt]]:
+    for inner in walk(function):
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(inner, name, None)
+            if isinstance(block, list):
+                yield block
+
+
+def _last_resorts(block: Sequence[ast.stmt]) -> Iterator[ast.If]:
+    for statement, following in pairwise(block):
+        if isinstance(statement, ast.If) and isinstance(following, ast.Raise):
+            last = statement
+            while len(last.orelse) == 1 and isinstance(last.orelse[0], ast.If):
+                last = last.orelse[0]
+            if not isinstance(last.body[-1], ast.Raise):
+                yield last
 
 
 def _is_main(test: ast.expr) -> bool:
