@@ -293,18 +293,20 @@ def _find_models(story: Story) -> None:
         key = (_top(unit) or id(unit), held_by, touched, unit.bare, unit.shadow)
         groups.setdefault(key, []).append(unit)
     used: dict[str, int] = {}
-    owners: dict[str, tuple[Optimizer, ...]] = {}
+    owners: dict[str, tuple[object, ...]] = {}
     tops: dict[object, int] = {}
     for group in groups:
         tops[group[0]] = tops.get(group[0], 0) + 1
     for group, members in groups.items():
         holders = tuple(o for o in story.optimizers if any(o in u.holders for u in members[:1]))
-        name = _common_name(members, alone=tops[group[0]] == 1)
-        first = owners.setdefault(name, holders)
-        if first != holders and not (members[0].shadow and name in used):
+        name = _common_name(members, units, alone=tops[group[0]] == 1)
+        # What a function makes at its second call is called as at the first.
+        origin = (members[0].made, *(one.site for one in holders))
+        first = owners.setdefault(name, origin)
+        if first != origin and not (members[0].shadow and name in used):
             # Two models that happen to be called the same are not one.
             name = f"{name} ({sum(one.startswith(name) for one in owners) + 1})"
-            owners[name] = holders
+            owners[name] = origin
         part = used[name] = used.get(name, -1) + 1
         model = Model(name, tuple(members), holders, Account((name,), part))
         story.models.append(model)
@@ -325,14 +327,14 @@ def _inside(one: Unit, two: Unit) -> bool:
     )
 
 
-def _common_name(units: list[Unit], *, alone: bool) -> str:
-    first = units[0]
-    if len(units) == 1 and not alone:
-        return first.name
+def _common_name(members: list[Unit], units: Iterable[Unit], *, alone: bool) -> str:
+    """Name a model by the outermost thing that holds its parameters and no others."""
+    first = members[0]
+    top = _top(first)
     if alone and not first.bare:
-        return Unit(None, _top(first)).name
+        return Unit(None, top).name
     path = first.path
-    for unit in units[1:]:
+    for unit in members[1:]:
         size = 0
         for one, two in zip(path, unit.path, strict=False):
             if one != two:
@@ -341,6 +343,12 @@ def _common_name(units: list[Unit], *, alone: bool) -> str:
         path = path[:size]
     if not path or path == ("self",):
         return first.name
+    others = [unit.path for unit in units if unit not in members]
+    while not first.bare and len(path) > len(top) + 1:
+        around = path[:-1]
+        if any(other[: len(around)] == around for other in others):
+            break
+        path = around
     return Unit(None, path).name
 
 

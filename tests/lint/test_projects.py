@@ -340,3 +340,194 @@ def test_a_loss_called_after_the_adversary_trains_the_adversary_alone(
     """Where losses run backward together before all optimizers step, names tell adversaries."""
     text = TOGETHER.format(name=name, detached=detached)
     assert {code for code, _, _ in found(tmp_path, {"trainer.py": text}, "trainer.py")} == codes
+
+
+PARTS = """
+    import dataclasses
+    from typing import NamedTuple
+
+    import torch
+    from torch import nn
+
+
+    class Scores(NamedTuple):
+        value: torch.Tensor
+
+
+    class Critic(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.head = nn.Linear(width, 1)
+
+        def forward(self, state, action):
+            return Scores(value=self.head(torch.cat([state, action], dim=-1)))
+
+        def __call__(self, state, action):
+            return super().__call__(state, action)
+
+
+    class Policy(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.body = nn.Linear(width, width)
+
+        def forward(self, state):
+            return self.body(state)
+
+
+    class Stepper:
+        def __init__(self, params, optim):
+            self._params = params
+            self._optim = optim
+
+        def zero_grad(self):
+            self._optim.zero_grad()
+
+        def step(self):
+            self._optim.step()
+
+
+    @dataclasses.dataclass()
+    class StepperFactory:
+        lr: float = 1e-3
+
+        def create(self, named_modules):
+            known = {}
+            for _, module in named_modules:
+                for parameter in module.parameters():
+                    if parameter not in known:
+                        known[parameter] = parameter
+            params = list(known.values())
+            return Stepper(params, torch.optim.Adam(params, lr=self.lr))
+
+
+    @dataclasses.dataclass(frozen=True)
+    class Modules:
+        policy: Policy
+        critic: Critic
+        target: Critic
+        policy_opt: Stepper
+        critic_opt: Stepper
+
+
+    def reduce(values, how):
+        if how.dim() == 3:
+            return values.mean(dim=0)
+        elif how.dim() == 4:
+            return values.mean(dim=(0, 1))
+        raise ValueError(how)
+
+
+    def copy_into(target, source):
+        with torch.no_grad():
+            for p, q in zip(target.parameters(), source.parameters()):
+                p.data.copy_(q.data)
+"""
+
+LEARNER = """
+    import torch
+
+    from .parts import Modules, copy_into, reduce
+
+
+    class Learner:
+        def __init__(self, modules: Modules, gamma, compiled):
+            self._modules = modules
+            self._gamma = gamma
+            self._critic_grad = torch.compile(self.critic_grad) if compiled else self.critic_grad
+            copy_into(self._modules.target, self._modules.critic)
+
+        def bootstrap(self, batch):
+            with {guard}:
+                action = self._modules.policy(batch.after)
+                return reduce(self._modules.target(batch.after, action).value, batch.mask)
+
+        def critic_grad(self, batch):
+            {clear}
+            aim = batch.reward + self._gamma * self.bootstrap(batch)
+            loss = (self._modules.critic(batch.state, batch.action).value - aim).pow(2).mean()
+            loss.backward()
+            return loss
+
+        def policy_grad(self, batch):
+            self._modules.policy_opt.zero_grad()
+            action = self._modules.policy(batch.state)
+            loss = -self._modules.critic(batch.state, action).value.mean()
+            loss.backward()
+            return loss
+
+        def update(self, batch):
+            self._critic_grad(batch)
+            self._modules.critic_opt.step()
+            self.policy_grad(batch)
+            self._modules.policy_opt.step()
+            copy_into(self._modules.target, self._modules.critic)
+"""
+
+ALGORITHM = """
+    import dataclasses
+
+    from .learner import Learner
+    from .parts import Critic, Modules, Policy, StepperFactory
+
+
+    def make_factory():
+        return dataclasses.field(default_factory=lambda: StepperFactory())
+
+
+    @dataclasses.dataclass()
+    class Settings:
+        gamma: float = 0.99
+        policy_factory: StepperFactory = make_factory()
+        critic_factory: StepperFactory = make_factory()
+
+        def create(self, device):
+            return Algorithm(self, device)
+
+
+    class Algorithm:
+        def __init__(self, settings, device):
+            self._settings = settings
+            self._device = device
+            self._learner = None
+
+        def build(self, width):
+            policy, critic, target = Policy(width), Critic(width), Critic(width)
+            policy.to(self._device)
+            policy_opt = self._settings.policy_factory.create(policy.named_modules())
+            critic_opt = self._settings.critic_factory.create(critic.named_modules())
+            modules = Modules(
+                policy=policy,
+                critic=critic,
+                target=target,
+                policy_opt=policy_opt,
+                critic_opt=critic_opt,
+            )
+            self._learner = Learner(modules, gamma=self._settings.gamma, compiled=False)
+"""
+
+KEPT = {"guard": "torch.no_grad()", "clear": "self._modules.critic_opt.zero_grad()"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        pytest.param({}, [], id="as it should be"),
+        pytest.param(
+            {"guard": "torch.enable_grad()"},
+            [("GG101", "self._modules.policy"), ("GG104", "self._modules.target")],
+            id="target not cut off",
+        ),
+        pytest.param(
+            {"clear": "pass"}, [("GG204", "self._modules.critic")], id="critic never cleared"
+        ),
+    ],
+)
+def test_an_object_holds_what_the_project_makes_it_with(
+    tmp_path: Path, changed: dict[str, str], expected: list[tuple[str, str]]
+) -> None:
+    """What another file passes in is known, through settings, factories and data classes."""
+    texts = {"parts": PARTS, "learner": LEARNER.format(**KEPT | changed), "algorithm": ALGORITHM}
+    files = {f"{name}.py": text for name, text in texts.items()}
+    told = [(code, model) for code, model, _ in found(tmp_path, files, "learner.py")]
+    assert sorted(told) == expected
