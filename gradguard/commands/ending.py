@@ -15,7 +15,7 @@ from types import TracebackType
 
 __all__ = ["clean_thread_errors", "conclude", "interrupt"]
 
-_OWN = str(Path(__file__).resolve().parents[1])
+_OWN = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 
 
 def conclude(error: BaseException | None) -> int:

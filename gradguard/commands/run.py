@@ -158,7 +158,7 @@ def run(
         import jinja2  # noqa: F401  Before the program runs for hours.
     program = Program(target, list(arguments), module=module)
     watch = _Watch(policy, every=every, steps=steps)
-    process, out = os.getpid(), sys.stdout
+    process, out, blank = os.getpid(), sys.stdout, _written_so_far()
     when_imported("torch", watch.begin)
     with clean_thread_errors():
         ended = program.run()
@@ -167,20 +167,18 @@ def run(
         return failed
     sys.stdout = out
     with any_encoding():
-        status = watch.end()
+        if watch.began or output_format != "text":
+            _apart(blank)
+        status = watch.end(cut=ended is not None and not isinstance(ended, SystemExit))
         story = watch.story
-        if story is not None:
-            findings = _shown(story.findings, config, _Scope(here, include, exclude))
-            _report(findings, story, output_format, page)
-            if write_policy is not None:
-                _write(write_policy, story)
-            if any(finding.severity in _FAILS[fail_on] for finding in findings):
-                status = status or FINDINGS
-            if story.unresolved:
-                _explain(story)
-                status = CANNOT_RUN
-        elif output_format != "text":
-            click.echo(render([], format=output_format), nl=False)
+        findings = _shown(story.findings if story else [], config, _Scope(here, include, exclude))
+        _report(findings, story, output_format)
+        _save(findings, story, page, write_policy)
+        if any(finding.severity in _FAILS[fail_on] for finding in findings):
+            status = status or FINDINGS
+        if story is not None and story.unresolved:
+            _explain(story)
+            status = CANNOT_RUN
         sys.stdout.flush()
     if isinstance(ended, KeyboardInterrupt):
         interrupt()
@@ -193,34 +191,57 @@ class _Watch:
     def __init__(self, policy: Policy | None, *, every: int, steps: int | None) -> None:
         self._policy, self._every, self._steps = policy, every, steps
         self._observer: Any = None
+        self._trouble: str | None = None
         self.story: Story | None = None
 
     def begin(self) -> None:
-        from gradguard.runtime.observe import Observer
-        from gradguard.runtime.observe.declared import Declared
+        try:
+            from gradguard.runtime.observe import Observer
+            from gradguard.runtime.observe.declared import Declared
 
-        observer = Observer(Declared(self._policy), every=self._every, steps=self._steps)
-        observer.begin()
+            observer = Observer(Declared(self._policy), every=self._every, steps=self._steps)
+            observer.begin()
+        except Exception as error:  # noqa: BLE001  The program must not fail by it.
+            self._trouble = f"{type(error).__name__}: {error}"
+            return
         # A child process goes its own way, and nobody would read what it is seen to do.
         os.register_at_fork(after_in_child=observer.abandon)
         self._observer = observer
 
-    def end(self) -> int:
-        """Conclude, and return the exit status that a failure to observe asks for."""
+    @property
+    def began(self) -> bool:
+        """Whether there was anything to observe."""
+        return self._observer is not None
+
+    def end(self, *, cut: bool) -> int:
+        """Conclude, and return the exit status that a failure to observe asks for.
+
+        Args:
+            cut: Whether the program was stopped short.
+        """
         observer = self._observer
+        if self._trouble is not None:
+            return self._failed()
         if observer is None:
             _note("the program did not import torch: nothing was observed")
             return CLEAN
         from gradguard.runtime.observe.story import tell
 
-        observer.end()
-        self.story = tell(observer)
+        observer.end(cut=cut)
+        self._trouble = observer.failure
+        try:
+            self.story = tell(observer)
+        except Exception as error:  # noqa: BLE001  What the program did stands.
+            self._trouble = f"{type(error).__name__}: {error}"
+        if self._trouble is not None:
+            return self._failed()
         if not observer.reader.passages:
             _note("no backward pass was seen in this process; child processes are not observed")
-        if observer.failure is not None:
-            _note(f"observing failed and was stopped: {observer.failure}; please report this")
-            return CANNOT_RUN
         return CLEAN
+
+    def _failed(self) -> int:
+        _note(f"observing failed and was stopped: {self._trouble}; please report this")
+        return CANNOT_RUN
 
 
 class _Scope:
@@ -250,22 +271,40 @@ def _shown(findings: Sequence[Finding], config: Config, scope: _Scope) -> list[F
     return sorted(kept, key=lambda finding: ranks.index(finding.severity))
 
 
-def _report(
-    findings: list[Finding], story: Story, output_format: Format, page: Path | None
+def _report(findings: list[Finding], story: Story | None, output_format: Format) -> None:
+    matrix = story.matrix if story is not None else None
+    if output_format != "text":
+        click.echo(render(findings, format=output_format, matrix=matrix), nl=False)
+    elif story is not None:
+        show(findings, matrix=matrix, console=Output(highlight=False))
+
+
+def _save(
+    findings: list[Finding], story: Story | None, page: Path | None, policy: Path | None
 ) -> None:
-    if output_format == "text":
-        show(findings, matrix=story.matrix, console=Output(highlight=False))
-    else:
-        click.echo(render(findings, format=output_format, matrix=story.matrix), nl=False)
+    matrix = story.matrix if story is not None else None
+    from gradguard.report import html, save
+
     if page is not None:
-        from gradguard.report import html, save
+        timeline, figures = (story.timeline, story.figures) if story is not None else (None, {})
+        save(page, html(findings, matrix=matrix, timeline=timeline, figures=figures))
+    if policy is not None:
+        save(policy, (matrix.to_policy() if matrix is not None else Policy({})).to_toml())
 
-        save(page, html(findings, matrix=story.matrix, timeline=story.timeline))
+
+def _written_so_far() -> int | None:
+    """Return how much there is in standard output, where it is a file."""
+    try:
+        return os.lseek(1, 0, os.SEEK_CUR)
+    except OSError:
+        return None
 
 
-def _write(path: Path, story: Story) -> None:
-    policy = story.matrix.to_policy() if story.matrix is not None else Policy({})
-    path.write_text(policy.to_toml(), encoding="utf-8")
+def _apart(before: int | None) -> None:
+    """Set the report apart from what the program wrote, which may not have ended its line."""
+    sys.stdout.flush()
+    if before is None or _written_so_far() != before:
+        click.echo()
 
 
 def _note(text: str) -> None:

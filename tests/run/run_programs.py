@@ -215,3 +215,53 @@ for _ in range(3):
     ),
 }
 """Programs with a mistake that needs no declaration: the code, and the program with its line."""
+
+STARVING = GAN.replace("g_loss = -D(fake)", "g_loss = -D(fake.detach())")
+"""The generator's loss reaches the critic alone."""
+
+MISDIRECTED = {
+    "nothing is declared": ([("GG301", "warning", "g_loss", "G")], STARVING, ""),
+    "the model is declared": ([("GG301", "error", "g_loss", "G")], STARVING, "g_loss = 'G'"),
+    "what it reaches is forbidden": (
+        [("GG101", "warning", "g_loss", "D")],
+        STARVING,
+        "g_loss = { never = ['D'] }",
+    ),
+    "the wrong optimizers step": (
+        [("GG301", "error", "a_loss", "b"), ("GG301", "error", "b_loss", "a")],
+        """
+import torch
+a, b = torch.nn.Linear(3, 2), torch.nn.Linear(3, 1)
+a_opt, b_opt = torch.optim.SGD(a.parameters(), 0.1), torch.optim.SGD(b.parameters(), 0.1)
+for _ in range(4):
+    x = torch.randn(4, 3)
+    a_loss = a(x).square().mean()
+    a_opt.zero_grad()
+    a_loss.backward()
+    b_opt.step()
+    b_loss = b(x).square().mean()
+    b_opt.zero_grad()
+    b_loss.backward()
+    a_opt.step()
+""",
+        "",
+    ),
+}
+"""Losses that reach nothing of what steps after them: what is told, the program, and its policy."""
+
+JOINT = """
+import os, signal, torch
+torch.manual_seed(0)
+encoder, head = torch.nn.Linear(3, 4), torch.nn.Linear(4, 1)
+encoder_opt = torch.optim.SGD(encoder.parameters(), 0.1)
+head_opt = torch.optim.SGD(head.parameters(), 0.1)
+for number in range(3):
+    loss = head(encoder(torch.randn(8, 3))).square().mean()
+    encoder_opt.zero_grad()
+    head_opt.zero_grad()
+    loss.backward()
+    head_opt.step()
+    # between the steps
+    encoder_opt.step()
+"""
+"""A correct joint loss, for which two optimizers step."""

@@ -6,10 +6,15 @@ import re
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
+from run_programs import JOINT
 from run_support import ended, observed, plain
+
+import gradguard
+from gradguard.commands.ending import trimmed
 
 WHO_AM_I = '''
 """A program that looks at itself."""
@@ -202,6 +207,61 @@ def test_what_was_found_is_told_however_the_program_ends(
     assert "train.py:9:14: GG101 `d_loss` reaches `G`" in within.out
     if ending == "error":
         assert within.err == plain(tmp_path, "train.py", ending).err
+
+
+@pytest.mark.parametrize("output_format", ["text", "json", "github"])
+def test_a_report_begins_a_line_of_its_own(tmp_path: Path, output_format: str) -> None:
+    """Also where the program has not ended its last one; the output of the program is the same."""
+    (tmp_path / "train.py").write_text(TRAINING + "print('50%', end='')\n")
+    done = observed(tmp_path, "--output-format", output_format, "train.py", "x")
+    first, second = done.out.splitlines()[:2]
+    assert first == "50%"
+    assert second.startswith({"text": "train.py:9", "json": "[", "github": "::"}[output_format])
+
+
+def test_a_report_into_a_file_begins_it_if_the_program_is_silent(tmp_path: Path) -> None:
+    """What a machine reads begins at the first byte."""
+    (tmp_path / "train.py").write_text(TRAINING)
+    command = f"{sys.executable} -m gradguard run --output-format json train.py x > found.json"
+    subprocess.run(command, shell=True, cwd=tmp_path, check=False)  # noqa: S602
+    assert (tmp_path / "found.json").read_text().startswith("[")
+
+
+def test_a_turn_that_was_cut_short_accuses_nobody(tmp_path: Path) -> None:
+    """An interrupt between two steps for one loss does not make it look meant for the first."""
+    cut = "os.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "train.py").write_text(JOINT.replace("# between the steps", cut))
+    done = observed(tmp_path, "train.py")
+    assert done.status == -signal.SIGINT
+    assert "no findings" in done.out
+
+
+def test_a_mistake_of_ours_costs_the_observation_not_the_program(tmp_path: Path) -> None:
+    """It is told behind what the program did, and no traceback of ours is shown."""
+    broken = (
+        "from gradguard.runtime.observe.passages import Reader\nReader.read = None\n"
+        + TRAINING
+        + "print('through')\n"
+    )
+    (tmp_path / "train.py").write_text(broken)
+    command = [sys.executable, "-m", "gradguard", "run", "train.py", "x"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout.startswith("through\n")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("gradguard: observing failed and was stopped: TypeError: ")
+
+
+def test_only_frames_of_the_package_are_left_out_of_tracebacks() -> None:
+    """A program may lie beside the package, in a folder whose name begins alike."""
+    beside = str(Path(gradguard.__file__).parent) + "_experiments/train.py"
+    try:
+        exec(compile("1 / 0", beside, "exec"))  # noqa: S102
+    except ZeroDivisionError as error:
+        trace = trimmed(error)
+    assert trace is not None
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
+    assert files == [__file__, beside]
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

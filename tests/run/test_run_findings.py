@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from run_programs import AGENTS, FACTS, GAN, LEAK
+from run_programs import AGENTS, FACTS, GAN, LEAK, MISDIRECTED
 from run_support import judged, observed
 
 
@@ -51,3 +51,17 @@ def test_facts_that_betray_a_mistake_need_no_declaration(tmp_path: Path, fact: s
     row = next(n for n, line in enumerate(program.splitlines(), 1) if "# here" in line)
     [found] = judged(tmp_path, program).findings
     assert (found["code"], found["location"]["row"]) == (code, row), found["message"]
+
+
+@pytest.mark.parametrize("way", MISDIRECTED)
+def test_a_deposit_that_is_the_consequence_of_a_starved_loss_is_no_second_finding(
+    tmp_path: Path, way: str
+) -> None:
+    """Each is told of once, as severe as what becomes of the gradient; a rule tells it first."""
+    told, program, policy = MISDIRECTED[way]
+    options = []
+    if policy:
+        (tmp_path / "policy.toml").write_text(f"[policy]\n{policy}\n")
+        options = ["--policy", "policy.toml"]
+    found = judged(tmp_path, program, *options).findings
+    assert [(f["code"], f["severity"], f["loss"], f["model"]) for f in found] == told

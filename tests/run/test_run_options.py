@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
-from run_programs import GAN, LEAK
+from run_programs import GAN, JOINT, LEAK
 from run_support import judged, observed
 
 CLEARED_LATE = (
@@ -54,6 +55,11 @@ def test_after_the_steps_that_are_asked_for_nothing_is_observed(tmp_path: Path) 
     assert judged(tmp_path, CLEARED_LATE, "--steps", "6").findings == []
     [found] = judged(tmp_path, CLEARED_LATE, "--steps", "8").findings
     assert found["loss"] == "wrong_loss"
+
+
+def test_the_turn_of_the_last_step_is_observed_to_its_end(tmp_path: Path) -> None:
+    """A joint loss looks misdirected after the first of the two steps that it is meant for."""
+    assert judged(tmp_path, JOINT, "--steps", "1").findings == []
 
 
 def test_reading_every_nth_backward_finds_what_each_backward_does(tmp_path: Path) -> None:
@@ -136,4 +142,13 @@ def test_a_program_without_torch_is_only_run(tmp_path: Path) -> None:
     """Its output is followed by an empty list of findings."""
     (tmp_path / "train.py").write_text("print('ran')")
     done = observed(tmp_path, "--output-format", "json", "train.py")
-    assert (done.out, done.status) == ("ran\n[]\n", 0)
+    assert (done.out, done.status) == ("ran\n\n[]\n", 0)
+
+
+def test_what_is_asked_for_is_written_also_where_nothing_was_observed(tmp_path: Path) -> None:
+    """Whoever waits for the files finds them, with nothing in them."""
+    (tmp_path / "train.py").write_text("print('ran')")
+    done = observed(tmp_path, "--html", "page.html", "--write-policy", "p.toml", "train.py")
+    assert (done.out, done.status) == ("ran\n", 0)
+    assert "Nothing was found" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert tomllib.loads((tmp_path / "p.toml").read_text()) == {"policy": {}}

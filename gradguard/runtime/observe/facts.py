@@ -14,6 +14,7 @@ from gradguard.core.codes import code
 from gradguard.core.columns import place_of, span_of
 from gradguard.core.events import Backward, Clear, Event, Spend
 from gradguard.core.findings import Finding, Place, Severity, TraceStep
+from gradguard.runtime.observe.causes import Facts
 from gradguard.runtime.observe.census import bits, place_of_program
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["facts"]
 
 
-def facts(told: _Teller, turns: list[list[Event]]) -> list[Finding]:
+def facts(told: _Teller, turns: list[list[Event]]) -> Facts:
     """Return what the facts of a run betray by themselves."""
     found = list(_typos(told))
     found += _copied(told)
@@ -31,12 +32,12 @@ def facts(told: _Teller, turns: list[list[Event]]) -> list[Finding]:
     found += _overlapping(told)
     found += _shared(told, turns)
     found += _moved(told)
-    unfed = list(_unfed(told, turns))
-    found += unfed
+    unfed = {finding.loss: finding for finding in _unfed(told, turns) if finding.loss}
+    found += unfed.values()
     if not unfed:
         found += list(_left_out(told)) or list(_replaced(told))
         found += _deaf(told)
-    return found
+    return Facts(found, unfed)
 
 
 def _finding(
@@ -270,7 +271,10 @@ def _moved(told: _Teller) -> Iterator[Finding]:
 def _unfed(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
     """Steps that a loss runs before and that receive nothing from it, nor from anything."""
     done: set[str] = set()
-    for turn, happened in zip(turns, told.seen.tape.turns(), strict=True):
+    tape = told.seen.tape
+    for turn, happened, whole in zip(turns, tape.turns(), tape.whole, strict=True):
+        if not whole:
+            continue
         backwards = [e for e in turn if isinstance(e, Backward)]
         steps = [h for h in happened if h.what.value == "step"]
         if not backwards or not steps:
@@ -297,9 +301,8 @@ def _unfed(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
         done.add(event.loss)
         optimizer = told._optimizer(step.number)
         model = told.name_of(held)
-        ever = held & told.reached
         other = any(h.steps and h.mask & arrives for h in told.census.optimizers)
-        if ever and other:
+        if other:
             yield _finding(
                 "GG301",
                 f"`{event.loss}` does not reach `{model}`, which `{optimizer}` steps after it",
@@ -307,16 +310,21 @@ def _unfed(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
                 loss=event.loss,
                 model=model,
                 severity=Severity.WARNING,
+                trace=(
+                    TraceStep(event.place, f"no parameter of `{model}` receives gradient"),
+                    TraceStep(
+                        place_of_program(told.seen.places[step.where]),
+                        f"steps `{model}` without gradient of `{event.loss}`",
+                    ),
+                ),
                 help="look for `detach`, `.data`, `sample()` and `no_grad` on the way, or for "
                 "optimizers that are exchanged",
             )
         else:
-            reason = "which another optimizer holds" if other else "which no optimizer holds"
-            number = "GG301" if other and not _swapped(told, held) else "GG203"
             yield _finding(
-                number,
+                "GG203",
                 f"`{optimizer}` never receives gradient of `{event.loss}`, which reaches "
-                f"`{told.name_of(arrives)}`, {reason}",
+                f"`{told.name_of(arrives)}`, which no optimizer holds",
                 event.place,
                 loss=event.loss,
                 model=model,
@@ -324,10 +332,6 @@ def _unfed(told: _Teller, turns: list[list[Event]]) -> Iterator[Finding]:
                 trace=(TraceStep(event.place, f"`{event.loss}` runs backward"),),
                 help="construct the optimizer from the parameters that the loss trains",
             )
-
-
-def _swapped(told: _Teller, held: int) -> bool:
-    return bool(held & told.reached)
 
 
 def _replaced(told: _Teller) -> Iterator[Finding]:

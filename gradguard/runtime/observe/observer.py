@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import sysconfig
 import traceback
@@ -30,7 +31,7 @@ from gradguard.runtime.sites import Site, is_of_program, site
 
 __all__ = ["Observer"]
 
-_STANDARD = sysconfig.get_path("stdlib")
+_STANDARD = f"{sysconfig.get_path('stdlib')}{os.sep}"
 _Given = ParamSpec("_Given")
 _Answer = TypeVar("_Answer")
 
@@ -89,6 +90,7 @@ class Observer:
         self.places: list[Site] = []
         self._every = every
         self._left = steps
+        self._enough = False
         self._turns: dict[tuple[int, ...], tuple[int, Passage]] = {}
         self._pending: dict[Pass, tuple[Passage, Arrivals | None]] = {}
         self._places: dict[tuple[int, ...], int] = {}
@@ -121,12 +123,16 @@ class Observer:
         Optimizer.__init__ = __init__  # type: ignore[method-assign, assignment]
         self._restore = restore
 
-    def end(self) -> None:
-        """Remove the taps."""
+    def end(self, *, cut: bool = False) -> None:
+        """Remove the taps.
+
+        Args:
+            cut: Whether the program was stopped short, wherever it happened to be.
+        """
         if not self._active:
             return
         self.abandon()
-        self.tape.close()
+        self.tape.close(cut=cut)
 
     def abandon(self) -> None:
         """Remove the taps, and leave what was seen as it is."""
@@ -144,7 +150,7 @@ class Observer:
             return False
         last = frames[-1].f_code
         self.failure = f"{type(error).__name__}: {error} (in {last.co_qualname})"
-        self.end()
+        self.end(cut=True)
         return True
 
     @_careful(None)
@@ -164,6 +170,7 @@ class Observer:
     @_careful(False)
     def before_backward(self, run: Pass) -> bool:
         """Read a backward pass by its graph."""
+        self._stop_if_enough()
         if not run.roots or not self._active:
             return False
         self.guarded |= not monitor.active()[0].observes
@@ -250,6 +257,7 @@ class Observer:
     @_careful(None)
     def cleared(self, holder: Optimizer | nn.Module) -> None:
         """Take note that the gradients of an optimizer or a module were cleared."""
+        self._stop_if_enough()
         if not self._active:
             return
         census = self.census
@@ -293,8 +301,13 @@ class Observer:
             self._new_step(optimizer, number, where, key)
         if self._left is not None:
             self._left -= 1
-            if self._left <= 0:
-                self.end()
+            # Other optimizers may step for the same loss: without them it looks misdirected.
+            self._enough = self._left <= 0
+
+    def _stop_if_enough(self) -> None:
+        """Stop where the turn is over in which the last step to be observed lay."""
+        if self._enough:
+            self.end()
 
     @_careful(None)
     def after_step(self, optimizer: Optimizer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import CodeType
@@ -19,6 +20,7 @@ from gradguard.core.policy import Policy, Rule, matches
 from gradguard.core.timeline import Timeline
 from gradguard.core.verdicts import Saw
 from gradguard.runtime.names import loss_names
+from gradguard.runtime.observe.causes import told_once
 from gradguard.runtime.observe.census import Branch, Census, bits, paths, place_of_program
 from gradguard.runtime.observe.declared import written
 from gradguard.runtime.observe.observer import Observer
@@ -44,6 +46,7 @@ class Story:
         losses: The names of all losses and terms.
         models: The names of all models.
         timeline: The first events of the ledger.
+        figures: How much was seen, by what it is of.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -53,6 +56,7 @@ class Story:
     losses: list[str] = field(default_factory=list)
     models: list[str] = field(default_factory=list)
     timeline: Timeline | None = None
+    figures: dict[str, int] = field(default_factory=dict)
 
 
 def tell(observer: Observer) -> Story:
@@ -285,7 +289,9 @@ class _Teller:
             [event for event in (self._event(h, whole) for h in turn) if event is not None]
             for turn in self.seen.tape.turns()
         ]
-        inferred = infer(event for turn in turns for event in turn)
+        # A turn that was cut short may lack steps: what it was meant for is not known.
+        whole_turns = itertools.compress(turns, self.seen.tape.whole)
+        inferred = infer(event for turn in whole_turns for event in turn)
         rules: dict[str, Rule] = dict(inferred.rules)
         terms: dict[int, list[Backward]] = {}
         declared = self.seen.declared.policy
@@ -312,17 +318,16 @@ class _Teller:
         self.found += [self._told(c) for c in cases.values() if not self._told_by_term(c, cases)]
         from gradguard.runtime.observe.facts import facts
 
-        more = facts(self, turns)
-        # What nobody holds because of such a mistake is no leak into a foreign model.
-        left_out = {f.loss for f in more if f.code == "GG203"}
-        self.found = [
-            f
-            for f in self.found
-            if f.loss not in left_out
-            or f.code not in ("GG101", "GG104")
-            or self.models.get(f.model or "", 0) & self.held
-        ]
-        self.found += more
+        declared_of = {
+            name: self.names[p.number]
+            for p in self.passages
+            for name in (
+                *(n for n, _ in self._terms(p) if n in rules),
+                *([self.names[p.number]] if self._rule(p) is not None else ()),
+            )
+        }
+        held = {name for name, mask in self.models.items() if mask & self.held}
+        self.found = told_once(self.found, facts(self, turns), declared=declared_of, held=held)
         names = [*self.declared, *self.models]
         self._add_terms(ledger, rules)
         matrix = matrix_of(ledger, dict.fromkeys(names))
@@ -342,6 +347,10 @@ class _Teller:
             ),
             names,
             timeline,
+            {
+                "backward passes read": sum(passage.count for passage in self.passages),
+                "optimizer steps": sum(held.steps for held in self.census.optimizers),
+            },
         )
 
     def _terms(self, passage: Passage) -> Iterator[tuple[str, Told]]:

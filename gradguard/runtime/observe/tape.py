@@ -78,6 +78,7 @@ class Tape:
         self._last = -1
         self._stepped = False
         self._size = 0
+        self._partial = -1
         self._at = self._start()
 
     def _start(self) -> _Node:
@@ -144,15 +145,26 @@ class Tape:
             self._turns.append(turn)
         return self._known[turn]
 
-    def close(self) -> None:
-        """End the turn that is under way."""
+    def close(self, *, cut: bool = False) -> None:
+        """End the turn that is under way.
+
+        Args:
+            cut: Whether it might have gone on.
+        """
         if self._at.depth:
+            if cut and self._at.turn is None:
+                self._partial = len(self._turns)
             self._end()
             self._stepped = False
 
     def turns(self) -> Iterator[tuple[Happened, ...]]:
         """Yield each turn once."""
         yield from self._turns
+
+    @property
+    def whole(self) -> list[bool]:
+        """Whether each turn is known to have come to its end."""
+        return [number != self._partial for number in range(len(self._turns))]
 
     def story(self) -> Iterator[tuple[tuple[Happened, ...] | None, int]]:
         """Yield the turns in order, each with how often it came in a row.
