@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ __all__ = ["VERDICT", "show"]
 VERDICT = pytest.StashKey[IsolationError]()
 """What the end of a test's call has raised, where no line of the test is running."""
 
-_OWN = str(Path(__file__).resolve().parents[1])
+_OWN = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 
 
 def show(
@@ -56,7 +57,9 @@ def _headline(error: IsolationError | IsolationWarning) -> str:
 def _cut(error: BaseException) -> None:
     """End the traceback of an error where the program calls torch or gradguard."""
     torch = sys.modules.get("torch")
-    homes = [_OWN] + ([str(Path(torch.__file__).parent)] if torch and torch.__file__ else [])
+    homes = [_OWN]
+    if torch is not None and torch.__file__:
+        homes.append(f"{Path(torch.__file__).parent}{os.sep}")
     last: TracebackType | None = None
     step = error.__traceback__
     while step is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import gradguard
 from gradguard.core.findings import Finding, Severity
 from gradguard.core.flow import FlowMatrix
+from gradguard.core.timeline import Timeline
 
 __all__ = ["Seen", "Summary", "Told", "listed"]
 
@@ -22,12 +23,14 @@ class Seen:
         findings: What was found.
         fails: Whether the findings are what made the test fail.
         trouble: Why the test could not be judged, if it could not.
+        timeline: The first events of its ledger, where a report shows them.
     """
 
     matrix: FlowMatrix
     findings: tuple[Finding, ...] = ()
     fails: bool = False
     trouble: str | None = None
+    timeline: Timeline | None = None
 
     def pack(self) -> dict[str, Any]:
         """Return it as plain data, which crosses from process to process."""
@@ -36,6 +39,7 @@ class Seen:
             "findings": [finding.to_dict() for finding in self.findings],
             "fails": self.fails,
             "trouble": self.trouble,
+            "timeline": self.timeline and self.timeline.to_dict(),
         }
 
     @classmethod
@@ -46,6 +50,7 @@ class Seen:
             tuple(Finding.from_dict(finding) for finding in data["findings"]),
             data["fails"],
             data["trouble"],
+            data["timeline"] and Timeline.from_dict(data["timeline"]),
         )
 
 
@@ -101,6 +106,15 @@ class Summary:
     def findings(self) -> list[Finding]:
         """The findings, the most severe first."""
         return [told.finding for told in self.told]
+
+    @property
+    def example(self) -> tuple[str, Timeline] | None:
+        """The test whose ledger tells most: that of the first finding, else the first with one."""
+        for test in (*(test for told in self.told for test in told.tests), *self.tests):
+            timeline = self.tests[test].timeline
+            if timeline is not None and timeline.entries:
+                return test, timeline
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain data."""

@@ -18,6 +18,7 @@ from gradguard.commands.imports import when_imported
 from gradguard.config import Config, ConfigError
 from gradguard.core.findings import Finding, IsolationError, Severity
 from gradguard.core.flow import FlowMatrix
+from gradguard.core.merging import merged
 from gradguard.core.suppressions import unsilenced
 from gradguard.report import html, save
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Watching"]
 
 _SEEN = pytest.StashKey[Seen]()
+_NOTHING = FlowMatrix((), (), {})
 
 
 class Watching:
@@ -59,6 +61,7 @@ class Watching:
         self._seen: dict[str, Seen] = {}
         self._observer: Observer | None = None
         self._running = False
+        self._trouble: str | None = None
         self._unwritten: str | None = None
         try:
             self._settings = Config.find(config.rootpath)
@@ -74,11 +77,14 @@ class Watching:
             self._begin()
 
     def _begin(self) -> None:
-        from gradguard.runtime.observe import Observer
-        from gradguard.runtime.observe.declared import Declared
+        try:
+            from gradguard.runtime.observe import Observer
+            from gradguard.runtime.observe.declared import Declared
 
-        self._observer = Observer(Declared(self._settings.policy))
-        self._observer.begin()
+            self._observer = Observer(Declared(self._settings.policy))
+            self._observer.begin()
+        except Exception as error:  # noqa: BLE001  A mistake of ours must not fail a test.
+            self._trouble = _named(error)
 
     def _end(self) -> Observer | None:
         self._running = False
@@ -90,7 +96,7 @@ class Watching:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Observe the call of a test, and fail it if that is asked for and it does not yet."""
-        self._running = True
+        self._running, self._trouble = True, None
         if "torch" in sys.modules:
             self._begin()
         try:
@@ -119,30 +125,37 @@ class Watching:
         Where a guard was active, what the test wants is declared: the guard judges, nothing else.
         """
         told = error.findings if isinstance(error, IsolationError) else ()
-        if observer is None or not (observer.reader.passages or told):
+        if observer is None and self._trouble is not None:
+            seen = Seen(_NOTHING, trouble=self._trouble)
+        elif observer is None or not (observer.reader.passages or observer.failure or told):
             return ()
-        seen = self._view(observer)
+        else:
+            seen = self._view(observer)
+            if observer.guarded or self._guards in item.stash:
+                seen = replace(seen, findings=())
         if told:
-            seen = Seen(seen.matrix, told, fails=True)
-        elif observer.guarded or self._guards in item.stash:
-            seen = replace(seen, findings=())
+            seen = replace(seen, findings=told, fails=True)
         item.stash[_SEEN] = seen
         return seen.findings
 
     def _view(self, observer: Observer) -> Seen:
         from gradguard.runtime.observe.story import tell
 
-        nothing = FlowMatrix((), (), {})
+        if observer.failure is not None:
+            # What was seen up to there may be less than half of the story.
+            return Seen(_NOTHING, trouble=observer.failure)
         try:
             story = tell(observer)
             kept = [
                 finding
-                for finding in unsilenced(story.findings)
+                for finding in merged(unsilenced(story.findings))
                 if finding.code in self._settings.codes_for(Path(finding.filename))
             ]
         except Exception as error:  # noqa: BLE001  A mistake of ours must not fail a test.
-            return Seen(nothing, trouble=f"{type(error).__name__}: {error}")
-        return Seen(story.matrix or nothing, tuple(kept))
+            return Seen(_NOTHING, trouble=_named(error))
+        shows = self._report is not None and self._report.suffix == ".html"
+        timeline = story.timeline if shows else None
+        return Seen(story.matrix or _NOTHING, tuple(kept), timeline=timeline)
 
     # Telling
 
@@ -181,8 +194,11 @@ class Watching:
     def _written(self, summary: Summary, suffix: str) -> str:
         if suffix == ".json":
             return json.dumps(summary.to_dict(), indent=2) + "\n"
+        test, timeline = summary.example or (None, None)
         return html(
             summary.findings,
+            timeline=timeline,
+            timeline_of=test,
             matrix=summary.matrix if summary.matrix.losses else None,
             figures={"tests that ran backward": len(summary.tests)},
             unknown=[(f"what {test} does", reason) for test, reason in summary.troubles],
@@ -202,6 +218,10 @@ class Watching:
             writer.line(self._unwritten, red=True)
         elif self._report is not None:
             writer.line(f"report: {self._report}")
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _report_path(config: pytest.Config, name: str) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from gradguard.core.events import Account, Backward, Clear, Event, Restart, Spend
-from gradguard.core.findings import UNKNOWN_PLACE, Place
+from gradguard.core.findings import UNKNOWN_PLACE, Location, Place
 from gradguard.core.judgement import Kind, judge
 from gradguard.core.policy import Policy
 
@@ -41,6 +42,27 @@ class Entry:
     models: dict[str, Kind | None]
     place: Place | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as plain data."""
+        at = self.place
+        return {
+            "what": self.what.value,
+            "name": self.name,
+            "models": {model: kind and kind.value for model, kind in self.models.items()},
+            "at": at and [at.filename, at.location.row, at.location.column],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Entry:
+        """Return the event that :meth:`to_dict` has made plain data of."""
+        at = data["at"]
+        return cls(
+            Happening(data["what"]),
+            data["name"],
+            {model: kind and Kind(kind) for model, kind in data["models"].items()},
+            at and Place(at[0], Location(at[1], at[2])),
+        )
+
 
 class Timeline:
     """The first events of a ledger.
@@ -71,6 +93,20 @@ class Timeline:
         self._policy = policy
         self._limit = limit
         self._steps: dict[str, Place] = {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what it keeps as plain data."""
+        return {
+            "models": list(self.models),
+            "entries": [entry.to_dict() for entry in self.entries],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Timeline:
+        """Return a full timeline of what :meth:`to_dict` has made plain data of."""
+        timeline = cls(Policy({}), data["models"], limit=0)
+        timeline.entries = [Entry.from_dict(entry) for entry in data["entries"]]
+        return timeline
 
     @property
     def full(self) -> bool:

@@ -58,6 +58,7 @@ def html(
     figures: Mapping[str, object] | None = None,
     unknown: Iterable[tuple[str, str]] = (),
     tests: Sequence[Sequence[str]] = (),
+    timeline_of: str | None = None,
     title: str = "gradguard report",
 ) -> str:
     """Return a report as one self-contained HTML page.
@@ -70,6 +71,7 @@ def html(
         unknown: What could not be known, each with the reason, beyond what findings and matrix
             say of it.
         tests: For each finding the tests that made it, where it was tests that were watched.
+        timeline_of: What the timeline is of, where that is not the whole of what was seen.
         title: The heading of the page.
 
     Raises:
@@ -105,6 +107,7 @@ def html(
             matrix=matrix,
             rows=_rows(matrix, found) if matrix is not None else [],
             signs=_signs(matrix),
+            timeline_of=timeline_of,
             lanes=lanes(timeline) if timeline is not None and timeline.entries else None,
             figures=_figures(found, matrix, figures or {}),
             unknown=[*_unknown(found, matrix), *unknown],

@@ -273,6 +273,29 @@ def test_lazy():
     assert "no test imported torch: there is nothing to tell" in done.stdout
 
 
+@pytest.mark.parametrize("broken", ["passages.Reader.read", "declared.Declared"])
+def test_an_observation_that_breaks_off_is_said_to_and_fails_no_test(
+    project: Project, broken: str
+) -> None:
+    """Neither is half of what happened judged, nor is it kept back that it was not."""
+    project.write(f"""
+@pytest.fixture
+def broken(monkeypatch):
+    monkeypatch.setattr("gradguard.runtime.observe.{broken}", None)
+
+def test_step(broken, pair):
+    pair.step(leak=True)
+
+def test_clean(pair):
+    pair.step(leak=False)
+""")
+    result = project.run("--gradguard=strict")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        ["test_nets.py::test_step was not judged, by a mistake in gradguard: TypeError: *"]
+    )
+
+
 def test_nothing_is_left_behind_and_no_mistake_of_ours_fails_a_test(project: Project) -> None:
     """After each test torch is as it was; what cannot be judged is said to be so."""
     project.write("""

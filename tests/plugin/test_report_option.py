@@ -50,6 +50,19 @@ def test_a_page_names_the_tests_of_each_finding(project: Project) -> None:
     assert "tests that ran backward" in page
 
 
+def test_a_page_has_the_ledger_of_a_test_with_a_finding(project: Project) -> None:
+    """The events of the test that leaks, in their order, and which test it is."""
+    project.write(LEAKS.replace("True, False", "False, True"))
+    project.run("--gradguard-report=seen.html")
+    page = (project.path / "seen.html").read_text("utf-8")
+    section = page[page.index('id="timeline"') :]
+    assert "events of <code>test_nets.py::test_step[True]</code>" in section
+    listed = section[section.index('class="events"') :]
+    events = ["critic_loss deposits", "self.generator (leaked)", "self.critic_opt steps"]
+    places = [listed.index(event) for event in events]
+    assert places == sorted(places)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs a path that no one can write to")
 def test_a_report_that_cannot_be_written_fails_the_session(project: Project) -> None:
     """The tests have run and are reported; the session does not end as if all were well."""
