@@ -135,6 +135,23 @@ def test_step(gradguard, nets):
     result.stdout.no_fnmatch_line("*GG101*")
 
 
+def test_a_program_that_lies_beside_the_package_is_shown_as_any_other(project: Project) -> None:
+    """The trace of a failure ends in it, though its path begins as ours does."""
+    project.write("""
+from pathlib import Path
+import gradguard as package
+
+def test_step(gradguard, nets):
+    gradguard(nets.models(), POLICY)
+    beside = str(Path(package.__file__).parent) + "_more.py"
+    train = "critic_loss = nets.critic(nets.generator(torch.ones(4, 3))).mean()\\n"
+    exec(compile(train + "critic_loss.backward()", beside, "exec"))
+""")
+    result = project.run("--tb=short")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*gradguard_more.py:2: in <module>"])
+
+
 def test_a_with_statement_says_where_the_guard_ends(project: Project) -> None:
     """After the block nothing is judged any more; the guard may be entered again."""
     project.write("""

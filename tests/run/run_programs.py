@@ -265,3 +265,26 @@ for number in range(3):
     encoder_opt.step()
 """
 """A correct joint loss, for which two optimizers step."""
+
+ENSEMBLE = """
+import torch
+torch.manual_seed(0)
+
+
+def fit(model, opt):
+    loss = model(torch.randn(4, 3)).square().mean()
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+
+
+head = torch.nn.Linear(3, 2)
+head_opt = torch.optim.SGD(head.parameters(), 0.1)
+nets = [torch.nn.Linear(3, 2) for _ in range(2)]
+opts = [torch.optim.SGD(net.parameters(), 0.1) for net in nets]
+for _ in range(3):
+    fit(head, head_opt)
+    for net, opt in zip(nets, opts):
+        fit(net, opt)
+"""
+"""One helper that fits models of a list and one beside it."""

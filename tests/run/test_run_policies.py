@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from run_programs import AGENTS, GAN, LEAK
+from run_programs import AGENTS, ENSEMBLE, GAN, LEAK
 from run_support import judged, observed
 
 from gradguard.core.policy import Policy
@@ -63,6 +63,22 @@ def test_a_policy_that_is_written_judges_the_same_program_as_before(
     assert (again.err, again.status) == ("", 0)
     text = (tmp_path / "policy.toml").read_text()
     assert Policy.parse(tomllib.loads(text)["policy"]).to_toml() == text
+
+
+def test_a_call_site_that_serves_several_losses_names_each_by_what_it_reaches(
+    tmp_path: Path,
+) -> None:
+    """Neither a number nor the variable of a comprehension tells one model from the next."""
+    found = judged(tmp_path, ENSEMBLE, "--write-policy", "policy.toml").findings
+    rules = tomllib.loads((tmp_path / "policy.toml").read_text())["policy"]
+    assert found == []
+    assert rules == {
+        "loss": {"only": ["head"]},
+        "loss (nets[0])": {"only": ["nets[0]"]},
+        "loss (nets[1])": {"only": ["nets[1]"]},
+    }
+    again = judged(tmp_path, ENSEMBLE, "--policy", "policy.toml")
+    assert (again.findings, again.err, again.status) == ([], "", 0)
 
 
 def test_a_written_policy_catches_what_breaks_later(tmp_path: Path) -> None:

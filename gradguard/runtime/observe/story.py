@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import CodeType
@@ -84,6 +85,9 @@ class _Teller:
         self.atoms: list[tuple[int, Account]] = []
         self.names: dict[int, str] = {}
         self.found: list[Finding] = []
+        named = Counter(n for branch in self.census.branches() for n in set(branch.names))
+        # A variable of a loop or a comprehension, or an attribute of many instances.
+        self._shared_names = {name for name, count in named.items() if count > 1}
         self._group()
         self._name_losses()
 
@@ -113,7 +117,7 @@ class _Teller:
         chosen: list[tuple[Branch, str]] = []
         for root in [*tops, *self.census._bare.values()]:
             if root.mask & relevant & ~done:
-                for branch, name in self._split(root, _best(root, "model")):
+                for branch, name in self._split(root, self._best(root, "model")):
                     if branch.mask & relevant & ~done:
                         chosen.append((branch, name))
                         done |= branch.mask
@@ -128,8 +132,13 @@ class _Teller:
             self.models[unique] = branch.mask & relevant
         self._divide()
 
+    def _best(self, branch: Branch, fallback: str) -> str:
+        """Return the name by which the program tells a model from others, the earliest of them."""
+        names = sorted(_told_apart(branch), key=lambda name: name in self._shared_names)
+        return names[0] if names else branch.kind or fallback
+
     def _split(self, root: Branch, name: str) -> list[tuple[Branch, str]]:
-        known = next(_told_apart(root), name)
+        known = self._best(root, "") if any(_told_apart(root)) else name
         name = known if _nicer(known, name) else name
         signs = self._sign(root.mask)
         parts = [(key, part) for key, part in root.parts]
@@ -183,9 +192,17 @@ class _Teller:
                     else:
                         rest.append((other, theirs))
                 clusters = [*rest, (mask, members)]
-            for count, (_, members) in enumerate(clusters, 1):
+            taken: set[str] = set()
+            for count, (mask, members) in enumerate(clusters, 1):
+                reached = [model for model, own in self.models.items() if own & mask]
+                # One call site serves several losses: a model says more than a number.
+                unique = name if count == 1 else f"{name} ({count})"
+                if count > 1 and len(reached) == 1 and not reached[0].endswith(")"):
+                    by_model = f"{name} ({reached[0]})"
+                    unique = unique if by_model in taken else by_model
+                taken.add(unique)
                 for passage in members:
-                    self.names[passage.number] = name if count == 1 else f"{name} ({count})"
+                    self.names[passage.number] = unique
 
     def _rule(self, passage: Passage) -> Rule | None:
         declared = self.seen.declared.policy
@@ -537,10 +554,6 @@ def _mention(made: Site, model: str) -> Place | None:
             if isinstance(node, ast.expr) and ast.unparse(node) in words:
                 return call.place
     return None
-
-
-def _best(branch: Branch, fallback: str) -> str:
-    return next(_told_apart(branch), branch.kind or fallback)
 
 
 def _told_apart(branch: Branch) -> Iterator[str]:
