@@ -17,6 +17,7 @@ from gradguard.lint.checks._common import compared, operations, windows
 from gradguard.lint.contract import Contract
 from gradguard.lint.run import BackwardAt
 from gradguard.lint.story import Model, Story
+from gradguard.lint.values import Hidden
 
 __all__ = ["deduced", "intent", "judge"]
 
@@ -126,6 +127,7 @@ def deduced(story: Story, policy: Policy) -> Iterator[Finding]:
                     for deposit in one.deposits
                     if not deposit.sure
                 }
+    unsure |= set(_unseen(story, policy))
     by_name = {model.name: model for model in story.models}
     fitted = set(_fitted(story))
     spilled = {
@@ -139,6 +141,22 @@ def deduced(story: Story, policy: Policy) -> Iterator[Finding]:
         if (finding.loss, finding.model) in fitted & spilled:
             confidence = Confidence.LOW
         yield replace(finding, confidence=confidence, count=1)
+
+
+def _unseen(story: Story, policy: Policy) -> Iterator[tuple[str, str]]:
+    """Walk losses that reach what they train inside of a call only, and what they reach besides.
+
+    Where the call of a discriminator is out of sight, so is the `detach` before it.
+    """
+    for event in story.backwards:
+        name = story.losses[id(event)]
+        rule = policy.rules.get(name)
+        if event.loss.hidden == Hidden.NOTHING or rule is None or rule.never:
+            continue
+        reached = story.reached(event)
+        others = [model.account.owners for model in reached if model.holders]
+        if len(others) == len(reached) and all(rule.stance(o)[0] is Stance.NEVER for o in others):
+            yield from ((name, owners[0]) for owners in others)
 
 
 def _fitted(story: Story) -> Iterator[tuple[str, str]]:
