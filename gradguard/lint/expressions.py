@@ -241,7 +241,12 @@ def _pass_over(choices: list[Value]) -> None:
 
 
 def _entry(run: Run, value: Dict, index: Value, frame: Frame, node: ast.AST) -> Value:
-    if isinstance(index, Const) and index.value in value.items:
+    # A slice is no key: it is not even hashable before Python 3.12.
+    if (
+        isinstance(index, Const)
+        and isinstance(index.value, Hashable)
+        and index.value in value.items
+    ):
         return value.items[index.value]
     if value.rest is not None:
         return value.rest
@@ -364,6 +369,10 @@ def operate(run: Run, operator: ast.operator, left: Value, right: Value, site: o
         joined = _joined(run, left, right)
         if joined is not None:
             return joined
+    if isinstance(operator, ast.Sub):
+        fewer = _without(left, right)
+        if fewer is not None:
+            return fewer
     if isinstance(operator, ast.Mult) and isinstance(left, Seq) and isinstance(right, Const):
         if isinstance(right.value, int) and 0 <= right.value * len(left.items) <= 16:
             return Seq(run.fresh(), left.items * right.value, left.kind, left.rest)
@@ -386,6 +395,29 @@ def _folded(run: Run, operator: ast.operator, left: Const, right: Const) -> Valu
         except (TypeError, ValueError, ZeroDivisionError, OverflowError):
             pass
     return run.data(None, key=run.key(type(operator).__name__, left.key, right.key))
+
+
+def _without(left: Value, right: Value) -> Value | None:
+    """Return a set of parameters without those of another."""
+    ours, theirs = _sets(left), _sets(right)
+    if not ours or not theirs:
+        return None
+    gone = {unit for one in theirs if not one.part for unit in one.units}
+    units = [unit for one in ours for unit in one.units if unit not in gone]
+    partly = {unit for one in theirs if one.part for unit in one.units}
+    return Parameters(
+        units,
+        part=any(one.part for one in ours) or not partly.isdisjoint(units),
+        complete=all(one.complete for one in (*ours, *theirs)),
+    )
+
+
+def _sets(value: Value) -> list[Parameters]:
+    """Return the parameters of models that a collection is made of, if it is of nothing else."""
+    items = value.items if isinstance(value, Seq) and value.closed else [value]
+    found = [item for item in items if isinstance(item, Parameters)]
+    single = any(one.one or one.values or one.grads or one.named for one in found)
+    return [] if single or len(found) < len(items) else found
 
 
 def _joined(run: Run, left: Value, right: Value) -> Value | None:
