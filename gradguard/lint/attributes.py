@@ -290,8 +290,11 @@ def put(run: Run, holder: Value, name: str, value: Value, frame: Frame, node: as
         case Parameters():
             calls.set_on_parameters(run, holder, name, value, site)
         case Data():
-            if name == "grad" and isinstance(value, Const):
-                return
+            if name == "grad":
+                if holder.unknown and not holder.flow:
+                    run.note("unknown gradient set", site, holder)
+                if isinstance(value, Const):
+                    return
             if name == "requires_grad":
                 calls.require_gradient(run, holder, value, site)
                 return

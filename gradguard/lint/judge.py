@@ -186,6 +186,10 @@ def _confidence(
     model = models.get(finding.model or "")
     if model is None:
         return Confidence.LOW
+    if finding.code == "GG204":
+        # What is cleared tensor by tensor may be this model.
+        cleared = any(kind == "unknown gradient set" for kind, _, _ in story.run.oddities)
+        return Confidence.LOW if cleared else Confidence.HIGH
     if finding.code == "GG101" and not model.holders:
         # That no optimizer holds it is a claim of absence; only a copy is known to be none's.
         elsewhere = all(unit.opaque and unit.path in story.elsewhere for unit in model.units)

@@ -61,6 +61,8 @@ def call_method(
         case Instance():
             return _of_instance(run, receiver, name, args, kwargs, frame, node)
         case Data():
+            if name == "zero_" and receiver.operands and receiver.operands[0] == "grad":
+                attributes.put(run, receiver.operands[1][0], "grad", NONE, frame, node)
             return _of_data(run, receiver, name, args, kwargs, frame, node, func)
         case Seq():
             return _of_sequence(run, receiver, name, args, kwargs, frame, node)
