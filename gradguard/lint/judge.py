@@ -156,7 +156,9 @@ def _unseen(story: Story, policy: Policy) -> Iterator[tuple[str, str]]:
         reached = story.reached(event)
         others = [model.account.owners for model in reached if model.holders]
         if len(others) == len(reached) and all(rule.stance(o)[0] is Stance.NEVER for o in others):
-            yield from ((name, owners[0]) for owners in others)
+            for model, arrivals in reached.items():
+                if any(arrival.enters is not None for arrival in arrivals):
+                    yield name, model.account.owners[0]
 
 
 def _fitted(story: Story) -> Iterator[tuple[str, str]]:
