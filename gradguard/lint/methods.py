@@ -237,6 +237,9 @@ _SELF = frozenset(
 )
 
 
+_REGISTERED = ("name", "module", "param")
+
+
 def _of_instance(
     run: Run, receiver: Instance, name: str, args: Args, kwargs: Kwargs, frame: Frame, node: ast.AST
 ) -> Value:
@@ -300,9 +303,12 @@ def _of_module(
             flag = args[0] if args else kwargs.get("requires_grad", Const(True))
             events.freeze(run, units_of(receiver), flag, site)
             return receiver
-        case "register_parameter" | "add_module" | "register_module":
-            if len(args) == 2 and isinstance(args[0], Const):
-                attributes.put(run, receiver, str(args[0].value), args[1], frame, node)
+        case "register_parameter" | "add_module" | "register_module" if args or kwargs:
+            named, *rest = [*args, *(kwargs[one] for one in _REGISTERED if one in kwargs)]
+            # Of a name that is put together only its being another each time is known.
+            own = named.value if isinstance(named, Const) else f"[{len(receiver.attrs)}]"
+            for value in rest[:1]:
+                attributes.put(run, receiver, str(own), value, frame, node)
             return NONE
         case "register_buffer":
             if args and isinstance(args[0], Const):
