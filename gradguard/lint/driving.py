@@ -72,8 +72,7 @@ def drive_class(run: Run, file: SourceFile, name: str, *, thorough: bool) -> Non
     for method, function in methods.items():
         if method not in called and method not in training and _prepares(function):
             _call_driven(run, made, function, frame)
-    # What a constructor stores is called under another name.
-    stored = set().union(*map(_self_calls, _constructors(cls)))
+    stored = _stored(cls, methods)
     inner = {
         name for name in training if name in stored or _called_by_training(name, methods, training)
     }
@@ -121,9 +120,32 @@ def _driver(
     return drive
 
 
-def _constructors(cls: Class) -> list[Function]:
-    found = [ancestor.attrs.get("__init__") for ancestor in cls.ancestors()]
-    return [one for one in found if isinstance(one, Function)]
+def _stored(cls: Class, methods: Mapping[str, Function]) -> set[str]:
+    """Return the methods that others call by an attribute in which a constructor stores them."""
+    called = {
+        node.func.attr
+        for function in methods.values()
+        for node in walk(function.node)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+    }
+    found: set[str] = set()
+    for ancestor in cls.ancestors():
+        constructor = ancestor.attrs.get("__init__")
+        if not isinstance(constructor, Function):
+            continue
+        for node in walk(constructor.node):
+            if isinstance(node, ast.Assign) and any(
+                isinstance(target, ast.Attribute) and target.attr in called - set(methods)
+                for target in node.targets
+            ):
+                found |= {
+                    inner.attr
+                    for inner in walk(node.value)
+                    if isinstance(inner, ast.Attribute) and inner.attr in methods
+                }
+    return found
 
 
 def _methods(cls: Class) -> dict[str, Function]:

@@ -531,3 +531,49 @@ def test_an_object_holds_what_the_project_makes_it_with(
     files = {f"{name}.py": text for name, text in texts.items()}
     told = [(code, model) for code, model, _ in found(tmp_path, files, "learner.py")]
     assert sorted(told) == expected
+
+
+CALLBACK = """
+    import torch
+    from torch import nn
+    from elsewhere import Replay
+
+
+    class Agent:
+        def __init__(self, policy, policy_optimizer, target=None):
+            self.policy, self.policy_optimizer, self.target = policy, policy_optimizer, target
+            self.replay = Replay(update=self.update)
+            if target is not None:
+                self.temperature = nn.Parameter(torch.zeros(1))
+                self.temperature_optimizer = torch.optim.Adam([self.temperature])
+
+        def update_temperature(self, log_prob):
+            loss = -(self.temperature.exp() * (log_prob + self.target)).mean()
+            self.temperature_optimizer.zero_grad()
+            loss.backward()
+            self.temperature_optimizer.step()
+
+        def update_policy(self, batch):
+            log_prob = self.policy(batch).log_prob(batch)
+            loss = log_prob.mean()
+            self.policy_optimizer.zero_grad()
+            loss.backward()
+            self.policy_optimizer.step()
+            if self.target is not None:
+                self.update_temperature(log_prob{detached})
+
+        def update(self, batch):
+            self.update_policy(batch)
+
+        def observe(self, state):
+            self.replay.update_if_necessary(state)
+"""
+
+
+@pytest.mark.parametrize(("detached", "codes"), [(".detach()", set()), ("", {"GG101"})])
+def test_a_method_given_away_is_an_entry_and_what_it_calls_is_none(
+    tmp_path: Path, detached: str, codes: set[str]
+) -> None:
+    """A constructor that hands out the training step does not hide the step."""
+    files = {"agent.py": CALLBACK.format(detached=detached)}
+    assert {code for code, _, _ in found(tmp_path, files, "agent.py")} == codes
