@@ -24,7 +24,7 @@ __all__ = ["TIME_LIMIT", "lint_sources"]
 TIME_LIMIT = 10.0
 """Seconds that one file may take."""
 
-_NUMBER = re.compile(r"(?: \(\d+\))?'*$")
+_NUMBER = re.compile(r" \(\d+(?:, \d+)?\)$")
 
 _WORTH_A_PROCESS = 200_000
 """Bytes of source from which on another process pays for its start."""

@@ -364,8 +364,8 @@ def _name_losses(story: Story) -> None:
         if name is None:
             number = taken[event.name] = taken.get(event.name, 0) + 1
             name = event.name if number == 1 else f"{event.name} ({event.site.row})"
-            while name in known.values():
-                name += "'"
+            if name in known.values():
+                name = f"{event.name} ({event.site.row}, {number})"
             known[identity] = name
         story.losses[id(event)] = name
 
