@@ -21,7 +21,7 @@ from gradguard.core.codes import code
 from gradguard.core.findings import Finding, Location, Place
 from gradguard.core.suppressions import Suppressions
 from gradguard.lint.files import Source
-from gradguard.lint.prefilter import prefilter
+from gradguard.lint.prefilter import may_train, prefilter
 from gradguard.lint.project import Project, Unreadable
 from gradguard.lint.run import OutOfTime
 
@@ -130,7 +130,9 @@ def source_text(path: Path, content: bytes | None = None) -> str:
 
 
 def _analysed(source: Source, text: str, project: Project, deadline: float) -> tuple[Finding, ...]:
-    if prefilter(text):
+    if prefilter(text) or (
+        may_train(text) and project.inherits_training(project.file(source.path))
+    ):
         from gradguard.lint.engine import analyse
 
         found = analyse(source.path, project, source.config, deadline).findings

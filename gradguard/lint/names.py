@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+from pathlib import Path
 
 from gradguard.lint import statements, unknowns
 from gradguard.lint.project import SourceFile
@@ -70,29 +71,35 @@ def member(run: Run, file: SourceFile, name: str) -> Value | None:
 
 
 def _starred(run: Run, file: SourceFile, name: str) -> Value | None:
-    """Look a name up in what a module imports everything from."""
+    """Look a name up in what a module imports everything from, and these modules in turn."""
     absent = run.project.absent
     if not file.stars or (file.path, name) in absent:
         return None
-    undisturbed = not any(one[1].lstrip("*") == name for one in run.loading)
+    # Modules that import everything from each other are come by in very many ways.
+    first = name not in run.searched
+    seen = run.searched.setdefault(name, {file.path})
+    undisturbed = first and not any(one[1] == name for one in run.loading)
+    try:
+        found = _in_starred(run, file, name, seen)
+    finally:
+        if first:
+            del run.searched[name]
+    if found is None and undisturbed:
+        absent.update((path, name) for path in seen)
+    return found
+
+
+def _in_starred(run: Run, file: SourceFile, name: str, seen: set[Path]) -> Value | None:
     for module, level in file.stars:
         source = run.project.imported(file, module, level)
-        if source is None:
+        if source is None or source.path in seen:
             continue
-        wanted = (source.path, f"*{name}")
-        if wanted in run.loading:
-            continue
-        run.loading.add(wanted)
-        try:
-            # Most files need not be parsed to see that they do not offer a name.
-            known = source.path in run.scopes or source.may_offer(name)
-            found = member(run, source, name) if known else _starred(run, source, name)
-        finally:
-            run.loading.discard(wanted)
+        seen.add(source.path)
+        # Most files need not be parsed to see that they do not offer a name.
+        known = source.path in run.scopes or source.may_offer(name)
+        found = member(run, source, name) if known else _starred(run, source, name)
         if found is not None:
             return found
-    if undisturbed:
-        absent.add((file.path, name))
     return None
 
 

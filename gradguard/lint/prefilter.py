@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["prefilter"]
+__all__ = ["may_train", "prefilter", "trains"]
 
 # Each begins with letters, which are looked for many times faster than anything else is: what must
 # not stand before them is looked at behind them.
@@ -18,7 +18,8 @@ _OWNERS = (r"\bp", "param", "parameter", "weight", "bias", r"\bout")
 _ATTRIBUTE = re.compile(
     r"\.requires_grad" + "".join(rf"(?<!{one}\.requires_grad)" for one in _OWNERS) + r"\s*=[^=]"
 )
-_DECISIVE = (_LOSS, _MINIMIZE, _MISSPELT, _ATTRIBUTE)
+_RUN_BACKWARD = (_LOSS, _MINIMIZE)
+_INEFFECTIVE = (_MISSPELT, _ATTRIBUTE)
 _FRAMEWORK = re.compile(r"\btorch\b|\blightning\b|\baccelerate\b|gradguard")
 
 
@@ -31,10 +32,20 @@ def prefilter(text: str) -> bool:
         >>> prefilter("import torch\nobservation = env.step(action)")
         False
     """
-    if _FRAMEWORK.search(text) is None:
+    if not may_train(text):
         return False
-    if any(word in text for word in _LOSS_WORDS):
-        return True
-    if any(expression.search(text) is not None for expression in _DECISIVE):
+    if trains(text) or any(expression.search(text) is not None for expression in _INEFFECTIVE):
         return True
     return _STEP.search(text) is not None and "optim" in text.lower()
+
+
+def may_train(text: str) -> bool:
+    """Say whether a file speaks of a framework that trains anything."""
+    return _FRAMEWORK.search(text) is not None
+
+
+def trains(text: str) -> bool:
+    """Say whether a file may run a loss backward, or clear gradients."""
+    return any(word in text for word in _LOSS_WORDS) or any(
+        expression.search(text) is not None for expression in _RUN_BACKWARD
+    )

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from gradguard.core.columns import column
+from gradguard.lint.prefilter import trains
 from gradguard.lint.syntax import walk
 
 __all__ = ["Project", "SourceFile", "Unreadable"]
@@ -202,6 +203,10 @@ def _names(target: ast.expr) -> Iterator[str]:
 
 
 _CLASS = re.compile(r"^class\s+(\w+)\s*\(([^()]*)\)\s*:", re.MULTILINE)
+_FROM = re.compile(
+    r"^[ \t]*from[ \t]+(\.*)([\w.]*)[ \t]+import[ \t]*(\([^)]*\)|[^\n(]*)", re.MULTILINE
+)
+_WORD = re.compile(r"\w+")
 _MADE = re.compile(r"\b([A-Z]\w*)\(")
 _MOST_FILES = 3000
 
@@ -233,6 +238,7 @@ class Project:
         self._listings: dict[Path, frozenset[str]] = {}
         self.absent: set[tuple[Path, str]] = set()
         self._callers: dict[Path, dict[str, list[Path]]] = {}
+        self._heirs: dict[Path, bool] = {}
         self._families: dict[Path, dict[str, list[tuple[Path, str]]]] = {}
 
     def trim(self) -> None:
@@ -284,6 +290,31 @@ class Project:
             except Unreadable:
                 self._files[path] = None
         return self._files[path]
+
+    def inherits_training(self, file: SourceFile, depth: int = 3) -> bool:
+        """Say whether a class of a file may be derived from one elsewhere that trains.
+
+        Args:
+            file: The file.
+            depth: How many files to follow bases through.
+        """
+        known = self._heirs.get(file.path)
+        if known is None:
+            bases = {base for _, found in _families(file.text) for base in found}
+            known = self._heirs[file.path] = any(
+                trains(source.text) or (depth > 1 and self.inherits_training(source, depth - 1))
+                for source in self._sources_of(file, bases)
+            )
+        return known
+
+    def _sources_of(self, file: SourceFile, names: set[str]) -> Iterator[SourceFile]:
+        """Yield the project's files that names of a file are imported from."""
+        for dots, module, listed in _FROM.findall(file.text) if names else ():
+            if names.isdisjoint(_WORD.findall(listed)):
+                continue
+            source = self.imported(file, module, len(dots))
+            if source is not None and source is not file:
+                yield source
 
     def callers(self, file: SourceFile, name: str) -> list[Path]:
         """Return the files of the package of ``file`` that call something of a capitalised name."""

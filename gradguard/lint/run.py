@@ -328,6 +328,8 @@ class Run:
         driven: The class that is driven.
         choice: Which of the classes that fit stands in for an abstract one.
         choices: How many of them there are.
+        loading: Names whose definitions are being executed, each with its file.
+        searched: Where names that are being looked for were looked for already.
         made: The object of each class of the project that was made last, by key of the class.
     """
 
@@ -356,6 +358,7 @@ class Run:
         self.entered: set[int] = set()
         self.scopes: dict[Path, Scope] = {}
         self.loading: set[tuple[Path, str]] = set()
+        self.searched: dict[str, set[Path]] = {}
         self.unknowns: dict[Hashable, Value] = {}
         self.stack: list[Site] = []
         self.active: list[ast.AST] = []
