@@ -19,9 +19,10 @@ from gradguard.lint.values import (
     Value,
 )
 
-__all__ = ["drive_class", "drive_function"]
+__all__ = ["DOORS", "drive_class", "drive_function"]
 
-_DOORS = frozenset({"backward", "manual_backward", "minimize"})
+DOORS = frozenset({"backward", "manual_backward", "minimize"})
+"""Methods that run a loss backward."""
 
 
 def drive_function(run: Run, file: SourceFile, name: str) -> None:
@@ -179,15 +180,15 @@ def _self_calls(function: Function) -> set[str]:
 def _has_door(function: Function) -> bool:
     known: bool | None = getattr(function.node, "_has_door", None)
     if known is None:
-        known = any(map(_is_door, walk(function.node)))
+        known = any(map(_trains_here, walk(function.node)))
         function.node._has_door = known  # type: ignore[union-attr]  # noqa: SLF001
     return known
 
 
-def _is_door(node: ast.AST) -> bool:
+def _trains_here(node: ast.AST) -> bool:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
         return False
-    return node.func.attr in _DOORS or (
+    return node.func.attr in DOORS or (
         node.func.attr == "step"
         and isinstance(node.func.value, ast.Name | ast.Attribute | ast.Subscript)
         and "opt" in ast.unparse(node.func.value).lower()

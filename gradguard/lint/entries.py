@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
 from gradguard.lint import names, statements, unknowns
-from gradguard.lint.driving import drive_class, drive_function
+from gradguard.lint.driving import DOORS, drive_class, drive_function
 from gradguard.lint.project import Project, SourceFile
 from gradguard.lint.run import BackwardAt, Budget, Evidence, Frame, OutOfTime, Run
 from gradguard.lint.syntax import walk
@@ -17,7 +17,6 @@ from gradguard.lint.values import Data
 
 __all__ = ["explore"]
 
-_DOORS = frozenset({"backward", "manual_backward", "minimize"})
 _MOST_FLIPS = 4
 _WORK = 60_000
 """Statements that one execution may take, and all executions of a file of no length."""
@@ -170,7 +169,7 @@ def _is_door(node: ast.AST) -> TypeGuard[ast.Call]:
     return (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and node.func.attr in _DOORS
+        and node.func.attr in DOORS
     )
 
 
